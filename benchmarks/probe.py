@@ -160,8 +160,8 @@ def _read(options: argparse.Namespace) -> dict[str, dict[str, Sequence[gp.Exampl
 
 def loading(name: str) -> dict[str, float]:
     """Seconds and peak bytes of loading a backbone in fp32, beyond what the process holds with its imports."""
-    for name in ("gguf", "transformers.models.xlm_roberta.modeling_xlm_roberta"):
-        import_module(name)  # what loading would import
+    for module in ("gguf", "transformers.models.xlm_roberta.modeling_xlm_roberta"):
+        import_module(module)  # what loading would import
 
     before, peak = resident(), PeakMemory()
     start, busy = time.perf_counter(), time.process_time()

@@ -20,11 +20,10 @@ from glotprompt.grid import work
 from glotprompt.model import backbone
 from glotprompt.training.pace import Pace, Work
 
-from ..grid.conftest import toy_data, write_experiment  # noqa: F401 (fixtures)
+from ..grid.conftest import FILES, toy_data, write_experiment  # noqa: F401 (fixtures)
 from .conftest import Program
 
-EXPERIMENTS = sorted((Path(__file__).resolve().parents[2] / "experiments").glob("*.toml"))
-COST = next(path for path in EXPERIMENTS if path.stem == "table3_cost")
+COST = next(path for path in FILES if path.stem == "table3_cost")
 
 
 @pytest.fixture
@@ -83,7 +82,7 @@ def test_known_results_are_not_found_again(glotprompt: Program, cost: list[str |
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_experiment_is_planned_on_real_data(
     glotprompt: Program, corpora: Path, tmp_path: Path, path: Path, timed: list[Work]
 ) -> None:
@@ -117,7 +116,7 @@ def test_a_backbone_that_is_not_here_is_planned_by_its_shape(
     toy_data: Path,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    path = next(path for path in EXPERIMENTS if path.stem == "fig6_top_k")
+    path = next(path for path in FILES if path.stem == "fig6_top_k")
     words = ["grid", path, "--dry-run", "--output", tmp_path, "--data-dir", toy_data, "--set", 'targets=["sna"]']
     words += ["--set", "model=FacebookAI/xlm-roberta-base", "--set", "seeds=[0]"]
     outcome = glotprompt(*words)

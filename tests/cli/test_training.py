@@ -179,12 +179,8 @@ class TestPredicting:
     @pytest.mark.slow
     def test_another_backbone_is_refused(self, here: Path, tiny_folder: Path, glotprompt: Program) -> None:
         shutil.copytree(tiny_folder, here / "other")
-        weights = load_file(here / "other" / "model.safetensors")
-        save_file(
-            {name: weight * 2 for name, weight in weights.items()},
-            here / "other" / "model.safetensors",
-            {"format": "pt"},
-        )
+        file = here / "other" / "model.safetensors"
+        save_file({name: weight * 2 for name, weight in load_file(file).items()}, file, {"format": "pt"})
         outcome = glotprompt("predict", "--classifier", "topic.st", "--model", "other", "text")
         assert "was made for" in outcome.error
 

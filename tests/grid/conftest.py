@@ -12,6 +12,10 @@ from glotprompt.data.datasets.catalog import dataset
 from glotprompt.grid.steps import Workplace
 from glotprompt.grid.store import Store
 
+FILES = sorted((Path(__file__).resolve().parents[2] / "experiments").glob("*.toml"))
+HELPS = [path for path in FILES if path.stem.startswith("helps_")]
+EXPERIMENTS = [path for path in FILES if path not in HELPS]
+"""The paper's, and ours on its datasets, which are all among the toy data."""
 WORDS = {"sports": "win play field", "health": "hear walk slept", "business": "market bank people"}
 NLI = ("entailment", "neutral", "contradiction")
 NEWS = ("eng", "hau", "ibo", "lin", "lug", "pcm", "run", "sna", "tir", "yor")

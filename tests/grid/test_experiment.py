@@ -14,11 +14,9 @@ from glotprompt.grid import experiment
 from glotprompt.grid.experiment import Experiment, System, load
 from glotprompt.task import Task
 
+from .conftest import EXPERIMENTS, HELPS
+
 ROOT = Path(__file__).resolve().parents[2]
-FILES = sorted((ROOT / "experiments").glob("*.toml"))
-HELPS = [path for path in FILES if path.stem.startswith("helps_")]
-EXPERIMENTS = [path for path in FILES if path not in HELPS]
-"""The paper's."""
 PAGE = ROOT / "docs" / "experiments.md"
 KEYS = "## Keys\n"
 

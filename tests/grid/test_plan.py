@@ -20,31 +20,32 @@ from glotprompt.grid.scales import ScaleName
 from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, TuneStep
 from glotprompt.grid.store import Store
 
+from .conftest import EXPERIMENTS
+
 BACKBONE = PlannedBackbone("0123456789abcdef", "fp32", "anywhere")
 LAYERS = 3
-PAPER = [
-    path
-    for path in sorted((Path(__file__).resolve().parents[2] / "experiments").glob("*.toml"))
-    if not path.stem.startswith("helps")
-]
-"""Experiments whose datasets are among the toy data."""
 
 
-def planned(file: Path, data: Path, *changes: str, backbone: PlannedBackbone = BACKBONE) -> Plan:
+def planned(
+    file: Path,
+    data: Path,
+    *changes: str,
+    backbone: PlannedBackbone = BACKBONE,
+    scale: ScaleName = "paper",
+    layers: int = LAYERS,
+) -> Plan:
     plan = Plan()
-    add_experiment(plan, load(file, "paper", changes), lambda name, _: (replace(backbone, name=name), LAYERS), data)
+    add_experiment(plan, load(file, scale, changes), lambda name, _: (replace(backbone, name=name), layers), data)
     return plan
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scale", ["mini", "paper"])
-@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
-def test_every_experiment_is_planned(path: Path, scale: ScaleName, toy_data: Path) -> None:
-    plan, layers = Plan(), 24 if scale == "paper" else 12
-    experiment = load(path, scale)
-    add_experiment(plan, experiment, lambda name, _: (replace(BACKBONE, name=name), layers), toy_data)
+@pytest.mark.parametrize(("scale", "layers"), [("mini", 12), ("paper", 24)])
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_experiment_is_planned(path: Path, scale: ScaleName, layers: int, toy_data: Path) -> None:
+    plan = planned(path, toy_data, scale=scale, layers=layers)
     (record,) = plan.records
-    assert {cell["method"] for cell in record["cells"]} == {*experiment.methods}
+    assert {cell["method"] for cell in record["cells"]} == {*record["methods"]}
     assert {cell["result"] for cell in record["cells"]} <= {*plan.steps}
 
 

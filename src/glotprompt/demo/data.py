@@ -21,6 +21,9 @@ from glotprompt.task import Task
 
 _Item = TypeVar("_Item")
 
+_SHORT_ADAPT = "steps = 12\nbatch_size = 16\nheld_out_share = 0.025"
+"""Stage 1 on text, in the short form."""
+
 NAMES = {
     "eng": "English", "nya": "Chichewa", "hau": "Hausa", "ibo": "Igbo", "lin": "Lingala", "lug": "Luganda",
     "pcm": "Naija", "run": "Rundi", "sna": "Shona", "tir": "Tigrinya", "yor": "Yoruba", "amh": "Amharic",
@@ -115,7 +118,7 @@ def bible(fast: bool, precision: str = "auto") -> DemoData:
     if fast:
         numbers = {
             "seeds": [0],
-            "adapt": "steps = 12\nbatch_size = 16\nheld_out_share = 0.025",
+            "adapt": _SHORT_ADAPT,
             "align": "steps = 10, eval_every = 10, batch_size = 16, eval_sequences = 80, held_out_share = 0.2",
         }
         lora = ""
@@ -228,7 +231,7 @@ def news(data_dir: Path | None, target: str, fast: bool, precision: str = "auto"
     # The setting in which the effect was first seen; three epochs do not show it (docs/log.md, 2026-11-23).
     numbers: dict[str, object] = {"seeds": [0, 1, 2], "adapt": "steps = 75", "epochs": 8}
     if fast:
-        numbers = {"seeds": [0], "adapt": "steps = 12\nbatch_size = 16\nheld_out_share = 0.025", "epochs": 4}
+        numbers = {"seeds": [0], "adapt": _SHORT_ADAPT, "epochs": 4}
     return DemoData(
         title=f"{NAMES[target]} on two frozen models",
         source=source,

@@ -44,7 +44,6 @@ class Attachable(Protocol):
 
     def attached(self, backbone: Backbone) -> AbstractContextManager[Prefix | None]:
         """Context manager in which the backbone computes with it; yields the prefix to pass on, or None."""
-        ...
 
 
 class Backbone:
@@ -175,22 +174,25 @@ class Backbone:
                 for module, was in zip(modules, were, strict=True):
                     module.training = was
 
-    def _attach(self, token_id: Any, *, check: bool = True) -> None:
-        """Find the model's LM head and layers, and let its attention take prompts. With `check`, raise `ModelError`
-        unless, for one token, a prompt reaches every layer and our LM head matches the model's."""
-        kind = self.model.config.model_type
-        unknown = ModelError(f"{self.name}: the LM head of {kind!r} has a layout we do not know; {WORKING}")
+    def _attach(self, token_id: Any) -> None:
+        """Find the model's LM head and layers, and let its attention take prompts."""
         if self.has_lm_head:
-            transform, decoder = head_transform(self.model), self.model.get_output_embeddings()
-            if transform is None or decoder is None:
-                raise unknown
-            self._transform, self._decoder = transform, cast(Any, decoder)
-        self._body: LayeredBody | None = None
+            self._transform, self._decoder = cast(Any, (head_transform(self.model), self.model.get_output_embeddings()))
         speak_interface(self.model)
         ids = torch.full((1, 2), token_id, device=self.model.device)
+        self._refuse_out_of_reach(ids)
+        self._body: LayeredBody | None = layered_body(self.model, ids) if self.objective == "mlm" else None
+
+    def _refuse_out_of_reach(self, ids: Tensor) -> None:
+        """Raise `ModelError` unless a prompt reaches every layer and our LM head matches the model's."""
+        kind = self.model.config.model_type
+        unknown = ModelError(f"{self.name}: the LM head of {kind!r} has a layout we do not know; {WORKING}")
+        if self.has_lm_head and (self._transform is None or self._decoder is None):
+            raise unknown
         try:
             self.model.set_attn_implementation(ATTENTION)
-            reached = self._layers_reached(ids) if check else {*range(self.num_layers)}
+            zeros = torch.zeros(self.prompt_shape(1), device=self.device, dtype=self.dtype)
+            reached = layers_reached(lambda prefix: self.family.read(ids, None, prefix), zeros)
         except (ValueError, TypeError, AssertionError):
             reached = set[int]()
         if reached != set(range(self.num_layers)):
@@ -198,15 +200,10 @@ class Backbone:
                 f"{self.name}: a prompt reaches {len(reached)} of the {self.num_layers} layers of a {kind!r} model;"
                 f" {WORKING}"
             )
-        if check and self.has_lm_head and not self._head_is_the_models_own(ids):
+        if self.has_lm_head and not self._head_is_the_models_own(ids):
             raise unknown
-        if check and not self.family.is_exact():
+        if not self.family.is_exact():
             raise ModelError(f"{self.name}: a prompt does not act as it should in a {kind!r} model; {WORKING}")
-        self._body = layered_body(self.model, ids) if self.objective == "mlm" else None
-
-    def _layers_reached(self, ids: Tensor) -> set[int]:
-        zeros = torch.zeros(self.prompt_shape(1), device=self.device, dtype=self.dtype)
-        return layers_reached(lambda prefix: self.family.read(ids, None, prefix), zeros)
 
     @torch.no_grad()
     def _head_is_the_models_own(self, ids: Tensor) -> bool:

@@ -13,7 +13,8 @@ from functools import cache
 from typing import Any
 
 import torch
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from torch import Tensor
+from transformers import AutoConfig, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from glotprompt.errors import ModelError, in_a_line, nearest
@@ -28,6 +29,7 @@ from glotprompt.model.loading import (
     unsupported,
     without_pooler,
 )
+from glotprompt.model.prefix import ATTENTION
 
 
 def _roberta(vocab_size: int, hidden_size: int, num_layers: int, num_heads: int) -> dict[str, Any]:
@@ -83,7 +85,13 @@ class Shell(Backbone):
 
     def __init__(self, config: PreTrainedConfig, name: str, lm_head: bool = True) -> None:
         """Raise `ModelError` for an architecture that `Backbone` would refuse."""
-        self._take(_without_weights(config, name, lm_head), name)
+        try:
+            kind = model_class(config, lm_head)
+            with torch.device("meta"):
+                model = kind._from_config(config, dtype=torch.float32, **without_pooler(kind))  # pyright: ignore[reportPrivateUsage]  # what AutoModel.from_config calls; it passes no arguments on
+        except ValueError:
+            raise ModelError(f"{name}: a {config.model_type!r} model is no known language model; {WORKING}") from None
+        self._take(model, name)
         try:
             self._attach(0)
         except RuntimeError:  # the model needs the value of a weight
@@ -94,16 +102,8 @@ class Shell(Backbone):
     @classmethod
     def of(cls, backbone: Backbone) -> Shell:
         """The shape of an opened backbone, in its precision."""
-        shell = cls._unchecked(backbone.model.config, backbone.name, backbone.has_lm_head)
+        shell = _Trusted(backbone.model.config, backbone.name, backbone.has_lm_head)
         shell.use_precision(backbone.precision)
-        return shell
-
-    @classmethod
-    def _unchecked(cls, config: PreTrainedConfig, name: str, lm_head: bool = True) -> Shell:
-        """The shape of what is known to pass the checks: on the meta device they take longer than with weights."""
-        shell = cls.__new__(cls)
-        shell._take(_without_weights(config, name, lm_head), name)
-        shell._attach(0, check=False)
         return shell
 
     @classmethod
@@ -137,16 +137,14 @@ class Shell(Backbone):
             raise ModelError(f"{name} cannot be used: {in_a_line(repr(error))}; {WORKING}") from None
 
 
-def _without_weights(config: PreTrainedConfig, name: str, lm_head: bool) -> PreTrainedModel:
-    try:
-        kind = model_class(config, lm_head)
-        with torch.device("meta"):
-            return kind._from_config(config, dtype=torch.float32, **without_pooler(kind))  # pyright: ignore[reportPrivateUsage]  # what AutoModel.from_config calls; it passes no arguments on
-    except ValueError:
-        raise ModelError(f"{name}: a {config.model_type!r} model is no known language model; {WORKING}") from None
+class _Trusted(Shell):
+    """One that is known to pass the checks, which take longer on the meta device than with weights."""
+
+    def _refuse_out_of_reach(self, ids: Tensor) -> None:
+        self.model.set_attn_implementation(ATTENTION)
 
 
 @cache  # seconds for a large one, and a grid's costs are counted method by method
 def _built_in(name: str) -> Shell:
     kind, values = BUILT_IN[name]
-    return Shell._unchecked(AutoConfig.for_model(kind, **values), name)  # pyright: ignore[reportPrivateUsage]
+    return _Trusted(AutoConfig.for_model(kind, **values), name)
