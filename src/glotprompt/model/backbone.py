@@ -44,6 +44,7 @@ class Attachable(Protocol):
 
     def attached(self, backbone: Backbone) -> AbstractContextManager[Prefix | None]:
         """Context manager in which the backbone computes with it; yields the prefix to pass on, or None."""
+        ...
 
 
 class Backbone:
@@ -164,9 +165,8 @@ class Backbone:
         modules = list(self.model.modules())
         were = [module.training for module in modules]
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(
-                int(hashlib.sha256(repr((*seed, PartialState().process_index)).encode()).hexdigest()[:15], 16)
-            )
+            digest = hashlib.sha256(repr((*seed, PartialState().process_index)).encode())
+            torch.manual_seed(int(digest.hexdigest()[:15], 16))
             self.model.train()
             try:
                 yield
