@@ -32,8 +32,6 @@ from glotprompt.report.significance import paired_bootstrap
 
 Run = dict[str, Any]
 BASELINE = "embedding"
-STEPS = 300
-"""Those of the preset alignment."""
 READINGS = ("target", "target_centred", "source")
 
 
@@ -47,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
         experiment = VerseExperiment(backbone, verse_topics(language, options.data_dir, _say))
         for run in runs:
             method, seed, steps, pairs = run["method"], run["seed"], run["steps"], run["num_pairs"]
-            figures = experiment.figures(method, seed, steps or 0, pairs, RuntimeConfig(progress=options.progress))
+            figures = experiment.figures(method, seed, steps, pairs, RuntimeConfig(progress=options.progress))
             line = {**figures, "run": run, "key": _key(run, backbone)}
             with options.json.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
@@ -61,7 +59,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--languages", nargs="*", default=["glv", "cni", "quc"])
     parser.add_argument("--methods", nargs="+", choices=["soft-prompt", "lora"], default=["soft-prompt", "lora"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--steps", nargs="+", type=int, default=[STEPS])
+    parser.add_argument("--steps", nargs="+", type=int, default=[None], help="of each alignment; default: the preset's")
     parser.add_argument("--pairs", nargs="+", type=_count, default=[None], help="of pairs that stage 1 reads, or all")
     parser.add_argument("--data-dir", type=Path, help="default: the variable GLOTPROMPT_DATA")
     parser.add_argument("--precision", default="auto")

@@ -5,6 +5,7 @@ answer as each classifier alone."""
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 import glotprompt as gp
 from glotprompt.errors import ConfigError, ModelError
 from glotprompt.model.families import DecoderInput
+from glotprompt.model.modules.real_tokens import key_values_of_text
 from glotprompt.model.prefix import ATTENTION, Prefix, attend
 from glotprompt.model.shapes import Shell
 from glotprompt.model.tokens import SpecialIds, byte_tokenizer, is_byte_level
@@ -87,6 +89,26 @@ def assert_near(found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> Non
 
 
 # --- exactness
+
+
+@pytest.mark.parametrize("kind", [pytest.param(one, marks=[] if one in FAST else pytest.mark.slow) for one in T5_KINDS])
+def test_an_encoder_decoder_s_prompt_starts_from_what_both_parts_read(kind: str, backbone: gp.Backbone) -> None:
+    model, ids = random_model(kind), draw_batch(backbone, [6])[0]
+    found: dict[str, Tensor] = {}
+    for name, part in model.named_modules():
+        if re.search(r"SelfAttention\.[kv]$", name):
+            part.register_forward_hook(lambda _, __, output, name=name: found.update({name: output[0]}))
+    with torch.no_grad():
+        model(input_ids=ids, decoder_input_ids=ids)
+    keys, values = (
+        torch.stack(
+            [found[name].unflatten(-1, (backbone.num_heads, -1)).transpose(0, 1) for name in found if name[-1] == one]
+        )
+        for one in "kv"
+    )
+    start = key_values_of_text(backbone, [ids[0]], torch.tensor([0]), 6)
+    assert start.shape == backbone.prompt_shape(6)
+    assert_near(start, torch.stack([keys, values], dim=1))
 
 
 def plainly(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **more: Any) -> tuple[Tensor, None]:
@@ -473,7 +495,6 @@ def test_what_has_no_meaning_for_a_family_is_refused_in_one_line(kind: str, back
         refused.append(('cannot spell .* head="pooled"$', lambda: tuned(task=unknown), ConfigError))
     else:
         refused.append(("leave positions out", lambda: adapted(positions="shifted"), ConfigError))
-        refused.append(("start from initialise", lambda: adapted(initialise="text"), ConfigError))
 
     def adapted(**changes: Any) -> object:
         return gp.adapt(backbone, TOY, SOURCE, "xxx", ADAPT.replace(**changes), QUIET)

@@ -201,7 +201,8 @@ def test_held_out_examples_with_one_text_and_two_labels_stay_together() -> None:
 def test_held_out_of_nothing_or_one() -> None:
     assert split_held_out(["a"], 0.5, 0) == (["a"], [])
     assert split_held_out(["a", "b"], 0, 0) == (["a", "b"], [])
-    assert [len(side) for side in split_held_out(["a", "b"], 0.01, 0)] == [1, 1]
+    for share in (0.01, 0.99):
+        assert [len(side) for side in split_held_out(["a", "b"], share, 0)] == [1, 1]
 
 
 @pytest.mark.slow

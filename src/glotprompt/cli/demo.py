@@ -45,7 +45,7 @@ def demo(params: Params) -> None:
                 data_dir = verse_folder(language, output / "data", note)
             sizes: dict[str, Any] = {
                 "seeds": seeds or ([0] if fast else [0, 1, 2]),
-                "steps": steps or (60 if fast else 300),
+                "steps": steps or (60 if fast else None),
             }
             result = run_verses(language=language, data_dir=data_dir, num_pairs=pairs, **sizes, **where)
         else:

@@ -117,30 +117,31 @@ class VerseExperiment:
         self,
         method: str,
         seed: int = 0,
-        steps: int = 300,
+        steps: int | None = None,
         num_pairs: int | None = None,
         runtime: RuntimeConfig | None = None,
     ) -> dict[str, Any]:
         """Stage 1 of a method (soft-prompt, lora; embedding: none) and the cross-fitted classifier behind it. Stage 1
-        reads `num_pairs` pairs sampled by the seed (None: all)."""
+        trains for `steps` (None: the preset's) on `num_pairs` pairs sampled by the seed (None: all)."""
         pairs = self.sample_pairs(num_pairs, seed)
         adapted = None
         if method != "embedding":
-            adapted = run_stage1(self.backbone, self.stage1(method, seed, steps, pairs), runtime)
+            adapted = run_stage1(self.backbone, self.stage1(method, seed, pairs, steps), runtime)
         return self.scores(adapted, method, seed, pairs)
 
     def sample_pairs(self, num_pairs: int | None, seed: int) -> list[Pair]:
         """The pairs that stage 1 trains on."""
         return list(self.data.pairs) if num_pairs is None else subsample(self.data.pairs, num_pairs, seed)
 
-    def stage1(self, method: str, seed: int, steps: int, pairs: Sequence[Pair]) -> Stage1:
-        """Stage 1 on the pairs, with the preset alignment but for its steps."""
+    def stage1(self, method: str, seed: int, pairs: Sequence[Pair], steps: int | None = None) -> Stage1:
+        """Stage 1 on the pairs, with the preset alignment but for `steps`, where given."""
         settings: dict[str, Any] = {
             **preset("alignment", "adapt", method),
             "method": method,
             "seed": seed,
-            "steps": steps,
         }
+        if steps is not None:
+            settings["steps"] = steps
         config = AdaptConfig(**settings)
         parallel = [(pair.source, pair.target) for pair in pairs]
         return Stage1.of(self.backbone, (), (), self.data.language, config, parallel=parallel)

@@ -34,7 +34,7 @@ def run_verses(
     language: str = "glv",
     data_dir: Path | None = None,
     seeds: Sequence[int] = (0, 1, 2),
-    steps: int = 300,
+    steps: int | None = None,
     num_pairs: int | None = None,
     output: Path = Path("demo-output"),
     command: str = "glotprompt demo --scenario manx",
@@ -68,7 +68,7 @@ def run_verses(
         alignment=demo.alignments(seeds[0]),
         settings={
             "seeds": list(seeds),
-            "steps": steps,
+            **({} if steps is None else {"steps": steps}),
             "pairs": num_pairs or "all",
             "folds": NUM_FOLDS,
             "centred by": f"the mean of {min(CENTRE_TEXTS, num_pairs or len(data.pairs)):,} verses of the pairs",
@@ -82,7 +82,7 @@ def run_verses(
 class _Verses:
     """The runs of one demo, each computed once and kept in `output/work`."""
 
-    def __init__(self, experiment: VerseExperiment, output: Path, steps: int, num_pairs: int | None) -> None:
+    def __init__(self, experiment: VerseExperiment, output: Path, steps: int | None, num_pairs: int | None) -> None:
         self.experiment, self.output, self.steps, self.num_pairs = experiment, output, steps, num_pairs
         self.work = output / "work"
         self.right: dict[Reading, list[list[int]]] = {}
@@ -90,7 +90,8 @@ class _Verses:
     def _path(self, method: str, seed: int) -> Path:
         data, backbone = self.experiment.data, self.experiment.backbone
         texts = [text for pair in data.pairs for text in (pair.source, pair.target)]
-        about = [data.language, seed, self.steps, self.num_pairs, content_hash([*texts, *data.source, *data.target])]
+        settings = [preset("alignment", "adapt", method), self.steps, self.num_pairs]
+        about = [data.language, seed, *settings, content_hash([*texts, *data.source, *data.target])]
         key = identity_of([*about, backbone.fingerprint, backbone.asked_precision, artifact.versions()])
         return self.work / f"{data.language}-{method}-{seed}-{key}.json"
 
@@ -99,7 +100,7 @@ class _Verses:
         if method == BASELINE:
             return None
         backbone, pairs = self.experiment.backbone, self.experiment.sample_pairs(self.num_pairs, seed)
-        stage1 = self.experiment.stage1(method, seed, self.steps, pairs)
+        stage1 = self.experiment.stage1(method, seed, pairs, self.steps)
 
         def train(folder: Path) -> Adapted:
             return run_stage1(backbone, stage1, RuntimeConfig(checkpoint_dir=folder))

@@ -77,7 +77,10 @@ def _amount(text: TextStatistics) -> Finding:
         figure += f" in {text.num_counted:,} of {text.num_lines:,} lines"
     context = f"The paper used {least:,} to {most:,} lines."
     if text.num_unique < 100:
-        return Finding("amount", "bad", figure, f"Far too little. {context}", "Collect at least a few hundred lines.")
+        remedy = (
+            "Collect at least a few hundred lines, or classify without stage 1 (`glotprompt compare` tries it first)."
+        )
+        return Finding("amount", "bad", figure, f"Far too little for stage 1. {context}", remedy)
     if text.num_unique < least:
         return Finding(
             "amount",

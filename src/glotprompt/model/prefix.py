@@ -226,9 +226,9 @@ def attend(
 ) -> tuple[Float[Tensor, "batch query head dim"], None]:
     """Attention over [prompt, text]. Without a prefix it equals transformers' `sdpa` to the bit, except in training on
     a CPU. `position_bias` (T5) is added to the scores of the text; `noted` gets the first row's keys and values
-    [2, kv_head, seq, dim], by layer."""
+    [2, kv_head, seq, dim] of self-attention, by layer."""
     require_onednn()
-    if noted is not None:
+    if noted is not None and not _is_cross_attention(module):
         noted[_layer_index(module)] = torch.stack([key[0], value[0]])
     if position_bias is not None:
         attention_mask = position_bias if attention_mask is None else attention_mask + position_bias

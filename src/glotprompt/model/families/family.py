@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -78,6 +79,12 @@ class Family(ABC):
         """Last-layer states from which the LM head predicts tokens."""
         return self.encode(input_ids, attention_mask, prefix, **more).last_hidden_state
 
+    def key_values(self, input_ids: Int[Tensor, "1 seq"]) -> Float[Tensor, "layer 2 head seq dim"]:
+        """Keys and values of every layer's self-attention, of one text read without a prompt."""
+        noted: dict[int, Tensor] = {}
+        self.encode(input_ids, None, None, noted=noted)
+        return in_order(noted)
+
     def logits(self, input_ids: Int[Tensor, "batch seq"]) -> Float[Tensor, "batch seq vocab"]:
         """The whole model's own logits, to compare with."""
         return self.model(input_ids=input_ids).logits
@@ -85,3 +92,8 @@ class Family(ABC):
     def is_exact(self) -> bool:
         """Whether a prompt is known to act as it should, where that must be tried out."""
         return True
+
+
+def in_order(noted: dict[int, Tensor]) -> Float[Tensor, "layer 2 head seq dim"]:
+    """What `attend` noted, layer by layer."""
+    return torch.stack([noted[layer] for layer in range(len(noted))])

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, PreTrainedModel
 
-from glotprompt.model.families.family import DecoderInput, Family
+from glotprompt.model.families.family import DecoderInput, Family, in_order
 from glotprompt.model.prefix import Prefix
 
 KINDS = ("t5", "mt5", "umt5")
@@ -67,6 +68,13 @@ class T5(Family):
             prefix=None if prefix is None else prefix.of_layers(self.num_state_layers, self.num_layers),
             use_cache=False,
         ).last_hidden_state
+
+    def key_values(self, input_ids: Tensor) -> Tensor:
+        """Those of the encoder, then those of the decoder, which reads the same text."""
+        of_encoder, of_decoder = dict[int, Tensor](), dict[int, Tensor]()
+        hidden = self.encode(input_ids, None, None, noted=of_encoder).last_hidden_state
+        self._parts.decoder(input_ids=input_ids, encoder_hidden_states=hidden, use_cache=False, noted=of_decoder)
+        return torch.cat([in_order(of_encoder), in_order(of_decoder)])
 
     def logits(self, input_ids: Tensor) -> Tensor:
         return self.model(input_ids=input_ids, decoder_input_ids=input_ids, use_cache=False).logits

@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from glotprompt.errors import ConfigError, setting
 from glotprompt.model.backbone import Backbone
 
 
@@ -22,17 +21,12 @@ def key_values_of_text(
     """Keys and values of every layer at the first `prompt_length` tokens of the sequences that are not in `special_ids`
     (fewer if there are fewer); fp32, on the CPU.
 
-    Sequences are read whole and without a prompt, so the vectors depend on context and position. Raises `ConfigError`
-    for an encoder-decoder, whose decoder has not read the text."""
-    if backbone.objective == "spans":
-        raise ConfigError(f"{backbone.name} has a decoder: its prompts start from {setting('initialise', 'noise')}")
+    Sequences are read whole and without a prompt, so the vectors depend on context and position."""
     vectors: list[Tensor] = []
     missing = prompt_length
     for sequence in sequences:
-        noted: dict[int, Tensor] = {}
-        backbone.family.encode(sequence[None].to(backbone.device), None, None, noted=noted)
+        of_layers = backbone.family.key_values(sequence[None].to(backbone.device))
         text = ~torch.isin(sequence, special_ids)
-        of_layers = torch.stack([noted[index] for index in range(backbone.num_layers)])
         vectors.append(of_layers.float().cpu()[:, :, :, text][:, :, :, :missing])
         missing -= vectors[-1].shape[3]
         if missing == 0:
