@@ -386,7 +386,8 @@ def test_a_system_aligns_and_is_centred(experiment_file: Path, place: Workplace)
     said = [f"{word} play field\t{word} falala" for word in words]
     for name, part in (("pairs.tsv", said[:9]), ("more.tsv", said[9:])):
         (experiment_file.parent / name).write_text("\n".join(["source\ttarget", *part]), encoding="utf-8")
-    system = 'method="embedding", adapted_by="soft-prompt", preset="alignment", adapt={steps=2, max_length=16, prompt_length=4}'
+    adapt = "{steps=2, max_length=16, prompt_length=4}"
+    system = f'method="embedding", adapted_by="soft-prompt", preset="alignment", adapt={adapt}'
     plan = planned(
         experiment_file, place, 'targets=["sna"]',
         'methods=["embedding", "aligned", "aligned-centred", "mapped", "tf-idf"]',
