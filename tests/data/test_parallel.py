@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from glotprompt.data.check import check
-from glotprompt.data.datasets.bitext import in_books, verse_id
+from glotprompt.data.datasets.bitext import verse_id
 from glotprompt.data.datasets.catalog import dataset, parse_reference
 from glotprompt.data.decontamination import evaluation_beside, evaluation_set, held_out_ids
 from glotprompt.data.pairs import check_pairs, out_of_step, shared_words, stage1_pairs, without_ids
@@ -269,10 +269,7 @@ def test_verses_by_number() -> None:
         *("55.2.24", "1.1.1", "40.1.1", "12", "GEN 1:1"),
     ]
     pairs = [Pair("a", "b", name) for name in ("40.1.1", "41.2.3", "66.22.21")]
-    assert in_books(pairs, {40, 66}) == [pairs[0], pairs[2]]
     assert without_ids(pairs, {"41002003", "40.1.2"}) == [pairs[0], pairs[2]]
-    with pytest.raises(DataError, match="the pair 'b' is no Bible verse"):
-        in_books([Pair("a", "b")], {40})
 
 
 # --- what is scored -----------------------------------------------------------------------------------------------
@@ -332,13 +329,6 @@ def test_bible_verses_without_those_of_taxi1500(
     assert ids.isdisjoint(pair.id for pair in checked.pairs)
     texts = dataset("bible_verses").texts(language, data_dir=corpora)
     assert len(texts) == checked.report.num_read - num_verses
-
-
-def test_manx_of_three_gospels(corpora: Path) -> None:
-    pairs = in_books(read_parallel("bible_verses:glv", data_dir=corpora), {40, 41, 42})
-    checked = check_pairs(pairs, held_out_ids=held_out_ids("bible_verses:glv", corpora))
-    assert (len(pairs), len(checked.pairs)) == (2_900, 2_894)
-    assert "a held-out verse" not in checked.report.removed
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from functools import cache
 from importlib.util import find_spec
@@ -12,8 +13,11 @@ import pytest
 
 from glotprompt.data.sources import Reading, examples_of, pairs_of, texts_of
 from glotprompt.demo import data as demo_data
+from glotprompt.demo import run as demo_run
 from glotprompt.errors import DataError
+from glotprompt.grid import work
 from glotprompt.grid.experiment import load
+from glotprompt.inference.classifier import PromptClassifier
 
 
 @cache
@@ -74,3 +78,25 @@ def test_news_is_an_experiment_on_the_catalog(corpora: Path, tmp_path: Path) -> 
     experiment = load(data.write(tmp_path))
     assert list(data.own_labels) == ["business", "health", "politics", "sports"]
     assert (experiment.dataset, experiment.targets, experiment.seeds) == ("masakhanews", ("sna",), (0,))
+
+
+@pytest.mark.slow
+def test_manx_from_data_to_saved_files(verse_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every verse is scored once, and a second start computes nothing again."""
+    output = tmp_path / "out"
+
+    def run() -> Any:
+        return demo_run.run_demo(scenario="manx", data_dir=verse_data, seeds=[1], steps=2, output=output)
+
+    first = run()
+    assert [row.method for row in first.rows] == ["majority", "embedding", "soft-prompt-aligned", "lora-aligned"]
+    assert all(row.source_test_accuracy is not None for row in first.rows[1:])
+    assert [split.items for split in first.data] == [60, 19], "an edition's blank verse is not scored"
+    assert {one.steps for one in first.alignment} == {2}
+    classifier = PromptClassifier.load(first.saved.classifier, work.loaded_backbone("mini-sentence", "auto", "auto"))
+    assert classifier.predict(["fockle elley ree"])[0].label in demo_data.VERSE_TASK.labels
+    assert json.loads((output / "result.json").read_text(encoding="utf-8")) == json.loads(json.dumps(first.to_json()))
+    monkeypatch.setattr(work, "run_stage1", None)
+    monkeypatch.setattr(work, "evaluate_result", None)
+    second = run()
+    assert (second.rows, second.alignment, second.conclusion) == (first.rows, first.alignment, first.conclusion)

@@ -23,6 +23,7 @@ from glotprompt.training.objectives.embedding import (
     PairVectors,
     Penalty,
     Vectors,
+    best_fit,
     best_head,
     fit_ridge,
     most_accurate,
@@ -88,13 +89,12 @@ def test_regression_of_the_chosen_penalty_is_kept() -> None:
     inputs, held = (generator.normal(size=(60, 40)).astype(np.float32) for _ in range(2))
     gold, dev_gold = ((part[:, 0] + generator.normal(size=60) > 0).astype(int) for part in (inputs, held))
     parts = Vectors(inputs, gold.tolist()), Vectors(held, dev_gold.tolist())
-    found = best_head(0, *parts, 2, choose=most_accurate)[1]
-    centre, scale = inputs.mean(axis=0), inputs.std()
+    found = best_fit(*parts, 2, STRENGTHS, most_accurate)[1]
     keys: dict[float, tuple[float, float]] = {}
     for strength in STRENGTHS:
-        one = LogisticRegression(C=strength, max_iter=2000).fit((inputs - centre) / scale, gold)
-        log_probs = one.predict_log_proba((held - centre) / scale)
-        keys[strength] = -one.score((held - centre) / scale, dev_gold), -log_probs[np.arange(60), dev_gold].mean()
+        one = LogisticRegression(C=strength, max_iter=2000).fit(inputs, gold)
+        log_probs = one.predict_log_proba(held)
+        keys[strength] = -one.score(held, dev_gold), -log_probs[np.arange(60), dev_gold].mean()
     assert len({accuracy for accuracy, _ in keys.values()}) > 1, "there is something to choose"
     assert found.strength == min(keys, key=lambda strength: keys[strength])
     assert found.dev_accuracy == pytest.approx(-100 * keys[found.strength][0])

@@ -106,14 +106,6 @@ def meta(start: float, memory: PeakMemory, backbones: Iterable[Used]) -> DemoMet
     )
 
 
-def saved_size(work: Path, thing: Adapted | PromptClassifier) -> int:
-    """Bytes of the file that a person would keep."""
-    path = thing.save(work / "size.safetensors")
-    size = path.stat().st_size
-    path.unlink()
-    return size
-
-
 def _hardware() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()

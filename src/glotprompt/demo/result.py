@@ -49,7 +49,6 @@ class DemoRow(Record):
     seed: int = 0
     source_dev_accuracy: float | None = None
     source_test_accuracy: float | None = None
-    source_test_accuracy_interval: tuple[float, float] | None = None
     target_test_accuracy: float
     target_test_accuracy_interval: tuple[float, float] | None = None
     target_test_accuracy_centred: float | None = None

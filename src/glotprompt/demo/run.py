@@ -1,8 +1,8 @@
 """The demo: classifies a little-known language with every method and recommends one.
 
 `bible`: English King James text to Chichewa, which book a passage is like. `news`: MasakhaNEWS headlines from Hausa.
-It runs an experiment (`demo.data`, written into the output folder as demo.toml) with the runner of all experiments and
-reports its results. An interrupted demo resumes.
+`manx`: topics of verses in a language that the backbone does not know. It runs an experiment (`demo.data`, written into
+the output folder as demo.toml) with the runner of all experiments and reports its results. An interrupted demo resumes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from glotprompt.config import RuntimeConfig
 from glotprompt.data.samples import Samples
 from glotprompt.demo.conclusions import Reading, conclusions
-from glotprompt.demo.data import NAMES, DemoData, bible, news
+from glotprompt.demo.data import DemoData, bible, manx, name_of, news
 from glotprompt.demo.output import Used, alignment, meta, save, write_result
 from glotprompt.demo.result import (
     DemoAlignment,
@@ -61,15 +61,24 @@ def run_demo(
     target: str | None = None,
     data_dir: Path | None = None,
     fast: bool = False,
+    seeds: Sequence[int] | None = None,
+    steps: int | None = None,
     output: Path = Path("demo-output"),
     command: str = "glotprompt demo",
     precision: Any = "auto",
     tell: Callable[[str], None] = lambda line: None,
 ) -> DemoResult:
-    """Run the whole demo and return its result, as saved to `output/result.json` (docs/demo.md). `tell` gets a
-    line as each step begins."""
+    """Run the whole demo and return its result, as saved to `output/result.json` (docs/demo.md). `seeds` and `steps` of
+    the alignments are those of manx. `tell` gets a line as each step begins."""
     start, memory = time.perf_counter(), PeakMemory()
-    data = bible(fast, precision) if scenario == "bible" else news(data_dir, target or "sna", fast, precision)
+    match scenario:
+        case "bible":
+            data = bible(fast, precision)
+        case "news":
+            data = news(data_dir, target or "sna", fast, precision)
+        case _:
+            seeds, steps = seeds or ([0] if fast else [0, 1, 2]), steps or (60 if fast else None)
+            data = manx(data_dir, target or "glv", seeds, steps, precision)
     experiment = load(data.write(output))
     workplace = Workplace(Store(output / "work"), data.data_dir, runtime=RuntimeConfig())
     plan = Plan()
@@ -106,7 +115,6 @@ class _Demo:
 
     def __init__(self, data: DemoData, plan: Plan, workplace: Workplace, output: Path) -> None:
         self.data, self.plan, self.workplace, self.store, self.output = data, plan, workplace, workplace.store, output
-        self.gold = [str(example.label) for example in data.test]
         self.right: dict[Reading, list[list[int]]] = {}
         self._scored: dict[str, list[EvaluateStep]] = {}
         """By system, a step for each seed."""
@@ -114,11 +122,14 @@ class _Demo:
             step = plan.steps[str(cell["result"])]
             assert isinstance(step, EvaluateStep)
             self._scored.setdefault(cell["method"], []).append(step)
+        first = next(iter(self._scored.values()))[0]
+        self.gold = self._result(first)[0].predictions.gold
 
     # Sentence vectors and clozes
 
     def figures(self, command: str) -> DemoFigures:
-        """All figures: every system and seed, the alignments, examples with what each method says, and reading."""
+        """All figures: every system and seed, the alignments; and where masks are read, examples with what each method
+        says, and reading."""
         rows, alignments = [self._majority()], list[DemoAlignment]()
         names = [name for name in self._scored if not name.endswith(CENTRED)]
         for name in names:
@@ -129,6 +140,9 @@ class _Demo:
                 training = self._load(adapted).training
                 size = (self.store.folder(adapted.name) / ADAPTED).stat().st_size
                 alignments.append(alignment(name, training, size))
+        shown: dict[str, Any] = {}
+        if self._reads_masks:
+            shown = {"examples": self._examples(names), "language": self.reading(), "guesses": self.guesses()}
         return DemoFigures(
             title=self.data.title,
             command=command,
@@ -136,10 +150,8 @@ class _Demo:
             data=self.data.data,
             rows=rows,
             alignment=alignments,
-            examples=self._examples(names),
-            language=self.reading(),
-            guesses=self.guesses(),
             settings=self.settings(),
+            **shown,
         )
 
     def _load(self, step: AdaptStep) -> Adapted:
@@ -168,11 +180,14 @@ class _Demo:
             own = result.scores.own.accuracy
         adapt, tune = result.train_info.adapt, result.train_info.tune
         stages = [tune] if adapt is None else [adapt, tune]
+        english = result.source_accuracy
+        saved = self.store.folder(step.tuned.name) / CLASSIFIER  # not there where folds have classifiers of their own
         return DemoRow(
             method=name,
             backbone=step.backbone.name,
             seed=step.tuned.config.seed,
-            source_dev_accuracy=tune.dev_accuracy,
+            source_dev_accuracy=tune.dev_accuracy if english is None else None,
+            source_test_accuracy=english,
             target_test_accuracy=scores.accuracy,
             target_test_accuracy_interval=scores.interval,
             target_test_accuracy_own_labels=own,
@@ -181,7 +196,7 @@ class _Demo:
             collapsed_share=scores.largest_share / 100,
             trained_parameters=max(stage.trained_parameters for stage in stages),
             tokens=sum(stage.tokens for stage in stages),
-            file_bytes=(self.store.folder(step.tuned.name) / CLASSIFIER).stat().st_size,
+            file_bytes=saved.stat().st_size if saved.exists() else 0,
             seconds=sum(stage.seconds for stage in stages),
             peak_memory_bytes=max(stage.peak_memory_bytes for stage in stages),
             **centred,
@@ -220,6 +235,10 @@ class _Demo:
     # Masked language modelling
 
     @property
+    def _reads_masks(self) -> bool:
+        return "soft-prompt" in self._scored
+
+    @property
     def _reader(self) -> AdaptStep:
         step = self._scored["soft-prompt"][0].adapted
         assert step is not None
@@ -237,7 +256,7 @@ class _Demo:
         report = self._prompt.training
         return DemoReading(
             language=self.data.target,
-            language_name=NAMES[self.data.target],
+            language_name=name_of(self.data.target),
             mlm_loss_before=before.loss,
             mlm_loss_after=after.loss,
             top1_before=before.top1,
@@ -293,16 +312,20 @@ class _Demo:
         adapted, classifier = self._classifier(name)
         samples = Samples.of_lines(text for _, text in self.data.guess_texts)
         classifier = replace(classifier, language=code, samples=samples)
-        return save(self.output, code, self.data.task.name, classifier, adapted or self._prompt, self.data.sample)
+        if adapted is None and self._reads_masks:
+            adapted = self._prompt
+        return save(self.output, code, self.data.task.name, classifier, adapted, self.data.sample)
 
     def settings(self) -> dict[str, Any]:
         """Every setting of both stages, flat; of alignment those that are not the defaults."""
-        first = self._scored["soft-prompt"][0]
-        values = {
-            f"{stage}.{key}": value
-            for stage, config in (("adapt", self._reader.config), ("tune", first.tuned.config))
-            for key, value in config.model_dump(mode="json").items()
-        }
+        values: dict[str, Any] = {}
+        if self._reads_masks:
+            configs = {"adapt": self._reader.config, "tune": self._scored["soft-prompt"][0].tuned.config}
+            values = {
+                f"{stage}.{key}": value
+                for stage, config in configs.items()
+                for key, value in config.model_dump(mode="json").items()
+            }
         for name, steps in self._scored.items():
             adapted = steps[0].adapted
             if not name.endswith(CENTRED) and adapted is not None and adapted.config.objective == "alignment":

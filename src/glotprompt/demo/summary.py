@@ -23,7 +23,7 @@ ROW_COLUMNS = (
 )
 """The columns of a result row that `summarise` takes means of."""
 
-INTERVALS = ("source_test_accuracy", "target_test_accuracy", "target_test_accuracy_centred")
+INTERVALS = ("target_test_accuracy", "target_test_accuracy_centred")
 """Columns with a 95 % interval: a row has its ends under the column's name and "_interval"."""
 
 

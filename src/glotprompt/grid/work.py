@@ -304,9 +304,7 @@ def _cross_fitted(
     classifier = None
     reader = ReadOnce(backbone) if METHODS[tuned.method].reads_vectors else backbone
     for rest, held in folds_of(len(test), folds, tuned.config.seed):
-        train = [source[row] for row in rest]
-        start = None if tuned.start is None else _trained(reader, tuned.start, adapted, train, place)
-        classifier = _trained(reader, tuned, adapted, train, place, start)
+        classifier = _trained_anew(reader, tuned, adapted, [source[row] for row in rest], place)
         answers = classifier.log_probabilities([source[row] for row in held], batch_size).argmax(axis=1)
         right += sum(tuned.task.labels[answer] == source[row].label for answer, row in zip(answers, held, strict=True))
         classifier = _for_target(classifier, step, adapted, workplace)
@@ -315,14 +313,26 @@ def _cross_fitted(
     return Answers(classifier, adapted, test, log_probs, 100 * right / len(test))
 
 
+def _trained_anew(
+    backbone: Backbone, step: TuneStep, adapted: Adapted | None, train: Sequence[Example], place: Workplace
+) -> PromptClassifier:
+    """Stage 2 on other source examples than the step's own, and self-training where that is the step's."""
+    start = None if step.start is None else _trained(backbone, step.start, adapted, train, place)
+    return _trained(backbone, step, adapted, train, place, start)
+
+
 def scored_classifier(
     step: EvaluateStep, store: Store, workplace: Workplace
 ) -> tuple[Adapted | None, PromptClassifier]:
     """The classifier that a finished step scored, with the language's own module and centred sentence vectors, and the
-    stage 1 before it."""
-    backbone = backbone_of(step.backbone, workplace.device)
-    classifier = PromptClassifier.load(store.folder(step.tuned.name) / CLASSIFIER, backbone)
+    stage 1 before it. With cross-fitting, which scores several, one trained on all source examples."""
+    backbone, tuned = backbone_of(step.backbone, workplace.device), step.tuned
     adapted = _adapted(step.adapted, store, backbone)
+    if step.folds is None:
+        classifier = PromptClassifier.load(store.folder(tuned.name) / CLASSIFIER, backbone)
+    else:
+        train = _examples(tuned.train, tuned.train_content, workplace)
+        classifier = _trained_anew(backbone, tuned, adapted, train, _in(workplace, None))
     return adapted, _for_target(classifier, step, adapted, workplace)
 
 

@@ -78,7 +78,6 @@ EXPERIMENTS = {
             ),
             Option("--seed N", "manx: seed of stage 1 and of the folds; may be repeated.", list[int]),
             Option("--steps N", "manx: steps of each alignment; default: those of the preset alignment.", int, least=1),
-            Option("--pairs N", "manx: align on N pairs, sampled by the seed.", int, least=10),
             Option("--fast", "Less training and one seed.", bool),
             Option(
                 "--output DIR", "Folder for the page, the two saved files and checkpoints.", Path, Path("demo-output")

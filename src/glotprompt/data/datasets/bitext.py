@@ -4,13 +4,11 @@ Spanish, is in `americas`.)"""
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from glotprompt.data.datasets.dataset import Dataset
 from glotprompt.data.datasets.topics import TAXI1500
 from glotprompt.data.readers.layout import Columns, Layout, Report
-from glotprompt.data.readers.records import Pair
 from glotprompt.errors import DataError
 
 
@@ -91,15 +89,3 @@ MAFAND = Dataset(
         "The languages translated from English; those from French (bam, bbj, ewe, fon, mos, wol) are not among them.",
     ),
 )
-
-
-def in_books(pairs: Iterable[Pair], books: Collection[int]) -> list[Pair]:
-    """Pairs of some books of the Bible, by number (Matthew is 40); `DataError` for a pair that is no verse."""
-    return [pair for pair in pairs if _book(pair) in books]
-
-
-def _book(pair: Pair) -> int:
-    match = re.fullmatch(r"(\d+)\.\d+\.\d+", verse_id(pair.id))
-    if match is None:
-        raise DataError(f"the pair {pair.id or pair.target[:40]!r} is no Bible verse. Expected an id such as 55.2.24.")
-    return int(match[1])

@@ -50,10 +50,6 @@ class Vectors:
         return Vectors(self.states[rows], [self.gold[row] for row in rows], weights)
 
 
-CENTRE_TEXTS = 1000
-"""So many target texts make the mean by which sentence vectors are centred: more do not move it."""
-
-
 @dataclass(frozen=True)
 class Penalty:
     """A strength of the penalty, and what its fit does on dev examples."""
@@ -109,13 +105,12 @@ def best_head(
     dev: Vectors,
     num_labels: int,
     strengths: Sequence[float] = STRENGTHS,
-    choose: Choice = strongest_within_error,
 ) -> tuple[EmbeddingHead, Penalty]:
-    """Fit a head on the vectors behind `layer` layers for each strength of the penalty, and keep that which `choose`
-    takes. Raises `DataError` for one label alone."""
+    """Fit a head on the vectors behind `layer` layers for each strength of the penalty, and keep that which
+    `strongest_within_error` takes. Raises `DataError` for one label alone."""
     centre, scale = train.states.mean(axis=0), float(train.states.std())
     inputs, held = (replace(part, states=(part.states - centre) / scale) for part in (train, dev))
-    fit, penalty = best_fit(inputs, held, num_labels, strengths, choose)
+    fit, penalty = best_fit(inputs, held, num_labels, strengths, strongest_within_error)
     weight, bias, of_centre = (torch.from_numpy(value) for value in (*fit, centre))
     return EmbeddingHead(weight, bias, of_centre, torch.tensor(scale), layer), penalty
 
