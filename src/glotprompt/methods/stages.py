@@ -154,11 +154,8 @@ def _conditions_of_tune(config: TuneConfig, method: Method) -> _Conditions:
         (config.head != "pooled", "states that are pooled are not kept", ("state_cache",)),
         (config.head == "cloze", "a linear head reads no words", ("loss_over",)),
         (not method.reads_characters, f"{method.name} reads no tokens", ("max_length", "layer", "eval_batch_size")),
-        (
-            config.initialise == "noise" or "initialise" not in method.settings.get("tune", {}),
-            "the prompt does not start from noise",
-            ("init_std",),
-        ),
+        (config.initialise == "noise", "the prompt does not start from noise", ("init_std", "reparameterisation")),
+        (config.initialise == "text" or not method.has_prompt, "the prompt starts from noise", ("initialise",)),
         (
             config.reparameterisation is None or bool(config.top_k_layers or config.bottom_k_layers),
             "an MLP makes the prompt",
