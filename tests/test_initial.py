@@ -237,6 +237,17 @@ def test_each_method_of_stage_2_has_starts_of_its_own(
 # --- with the rest of stage 1
 
 
+def test_a_saved_prompt_stands_above_the_presets_start(
+    backbone: gp.Backbone, two: tuple[gp.LanguagePrompt, ...]
+) -> None:
+    pairs = [(f"{text} day", text) for text in SOURCE]
+    config = gp.AdaptConfig(steps=1, max_length=16, learning_rate=1e-12)
+    made = gp.adapt(backbone, language="xxx", parallel=pairs, config=config, runtime=QUIET, initial=two[0])
+    assert isinstance(made, gp.LanguagePrompt)
+    assert made.training.config["initialise"] == "prompt"
+    assert torch.allclose(made.key_values, two[0].key_values)
+
+
 def test_the_trials_of_rates_start_there_too(backbone: gp.Backbone, two: tuple[gp.LanguagePrompt, ...]) -> None:
     rates = (1e-12, 2e-12)
     made = adapted(backbone, two[0], learning_rate="auto", auto_rates=rates, auto_steps=2)

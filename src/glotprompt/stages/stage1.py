@@ -81,6 +81,8 @@ class Stage1:
         source_adapter: Module | None = None,
     ) -> Stage1:
         """The arguments are those of `protocol.adapt`, which says what is refused."""
+        if initial is not None and (config is None or "initialise" not in config.model_fields_set):
+            config = (config or AdaptConfig()).replace(initialise="prompt")  # above a preset's
         config = with_objective(config, parallel is not None, bool(len(target) or len(source)), backbone.objective)
         if config.positions == "shifted" and backbone.objective == "spans":
             raise ConfigError(f"{backbone.name} has relative positions, which nothing shifts; leave positions out")
