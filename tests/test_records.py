@@ -68,7 +68,6 @@ def test_a_report_that_lacks_something_is_named() -> None:
 
 def test_an_evaluation_says_of_itself_what_its_command_writes() -> None:
     found = gp.EvaluationReport.of(report(["a", "a", "b"], ["a", "b", "b"]).to_json(), "x")
-    assert gp.Report is gp.EvaluationReport
     assert (found.num_examples, found.per_label["a"].support, found.interval[0] < found.accuracy) == (3, 2, True)
     with pytest.raises(ArtifactError, match="accuracy"):
         gp.EvaluationReport.of({**found.to_json(), "accuracy": None}, "x")

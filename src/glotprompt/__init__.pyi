@@ -26,7 +26,6 @@ from .protocol import evaluate as evaluate
 from .protocol import tune as tune
 from .records import AdaptReport as AdaptReport
 from .records import EvaluationReport as EvaluationReport
-from .records import Report as Report
 from .records import TuneReport as TuneReport
 from .report.significance import compare_predictions as compare_predictions
 from .stages.self_training import SelfTrainConfig as SelfTrainConfig

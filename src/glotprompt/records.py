@@ -384,7 +384,3 @@ class EvaluationReport(Record):
     scores say little."""
     largest_share: float
     """Per cent of the examples with the most frequent prediction."""
-
-
-Report = EvaluationReport
-"""Former name of `EvaluationReport`."""
