@@ -61,7 +61,9 @@ def _refuse_idle(chosen: Collection[str], config: AdaptConfig | TuneConfig, opti
 
 
 def _tell(stage: int, name: str, departures: Mapping[str, Any]) -> None:
-    shown = ", ".join(f"{key} {value}" for key, value in departures.items())
+    shown = ", ".join(
+        f"{key} {f'{value:.4g}' if isinstance(value, float) else value}" for key, value in departures.items()
+    )
     note(f"settings of stage {stage}: preset {name}{': ' + shown if shown else ''}")
 
 
