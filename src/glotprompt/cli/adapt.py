@@ -206,7 +206,7 @@ def _score_lines(before: HeldOutScores, after: HeldOutScores, objective: str) ->
         return {
             "translations found": f"{before.retrieval:.1f} % before, {after.retrieval:.1f} % after ({count})",
             "cosine to translation": f"{before.cosine:.3f} before, {after.cosine:.3f} after",
-            "source kept in place": f"cosine {after.source_cosine:.3f}",
+            "source sentences": f"cosine {after.source_cosine:.3f} to their vectors before",
         }
     assert isinstance(before, MaskedTokenScores)
     assert isinstance(after, MaskedTokenScores)
