@@ -94,6 +94,7 @@ def test_manx_from_data_to_saved_files(verse_data: Path, tmp_path: Path, monkeyp
     assert [split.items for split in first.data] == [60, 19], "an edition's blank verse is not scored"
     assert {one.steps for one in first.alignment} == {2}
     classifier = PromptClassifier.load(first.saved.classifier, work.loaded_backbone("mini-sentence", "auto", "auto"))
+    assert classifier.samples is not None
     assert classifier.predict(["fockle elley ree"])[0].label in demo_data.VERSE_TASK.labels
     assert json.loads((output / "result.json").read_text(encoding="utf-8")) == json.loads(json.dumps(first.to_json()))
     monkeypatch.setattr(work, "run_stage1", None)

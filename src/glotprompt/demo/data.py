@@ -61,11 +61,11 @@ class DemoData:
     majority_label: str
     """The label most frequent in the source's training examples."""
     test: Sequence[Example] = ()
-    """Empty where examples are not shown; so are the next two where nothing is read with masks."""
+    """Empty where no examples are shown."""
     reading_texts: Sequence[str] = ()
-    """Target text on which masked tokens are scored before and after."""
+    """Target text on which masked tokens are scored before and after; empty where none is read with masks."""
     guess_texts: Sequence[tuple[str, str]] = ()
-    """(reference, sentence) from which the blanks are sampled."""
+    """(reference, sentence) from which the blanks are sampled; the saved classifier has some of them as samples."""
     data_dir: Path | None = None
 
     def write(self, folder: Path) -> Path:
@@ -302,6 +302,7 @@ def manx(
                 note=f"each verse once, in one of five folds; {_labels(scored)}",
             ),
         ],
+        guess_texts=[(f"verse {one.id}", one.fields["text"]) for one in scored],
         sample=scored[0].fields["text"],
         majority_label=_most_frequent(english),
         data_dir=data_dir,
