@@ -91,6 +91,7 @@ def test_manx_from_data_to_saved_files(verse_data: Path, tmp_path: Path, monkeyp
     first = run()
     assert [row.method for row in first.rows] == ["majority", "embedding", "soft-prompt-aligned", "lora-aligned"]
     assert all(row.source_test_accuracy is not None for row in first.rows[1:])
+    assert [row.file_bytes > 0 for row in first.rows] == [False, False, True, True]
     assert [split.items for split in first.data] == [60, 19], "an edition's blank verse is not scored"
     assert {one.steps for one in first.alignment} == {2}
     classifier = PromptClassifier.load(first.saved.classifier, work.loaded_backbone("mini-sentence", "auto", "auto"))

@@ -181,7 +181,9 @@ class _Demo:
         adapt, tune = result.train_info.adapt, result.train_info.tune
         stages = [tune] if adapt is None else [adapt, tune]
         english = result.source_accuracy
-        saved = self.store.folder(step.tuned.name) / CLASSIFIER  # not there where folds have classifiers of their own
+        saved = self.store.folder(step.tuned.name) / CLASSIFIER
+        if step.folds is not None and step.adapted is not None:  # each fold has a classifier of its own, not kept
+            saved = self.store.folder(step.adapted.name) / ADAPTED
         return DemoRow(
             method=name,
             backbone=step.backbone.name,
