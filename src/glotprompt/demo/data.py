@@ -81,18 +81,13 @@ class DemoData:
             name=self.task.name,
             source=self.source,
             target=self.target,
-            source_name=name_of(self.source),
-            target_name=name_of(self.target),
+            source_name=language(self.source).name,
+            target_name=language(self.target).name,
             labels=list(self.task.labels),
             template=self.task.template.pattern if self.reading_texts else None,
             verbalizer=words if self.reading_texts else None,
             unit=self.unit,
         )
-
-
-def name_of(code: str) -> str:
-    """A language's English name."""
-    return language(code).name
 
 
 def _experiment(name: str, **numbers: object) -> str:
@@ -240,12 +235,12 @@ def news(data_dir: Path | None, target: str, fast: bool, precision: str = "auto"
     if fast:
         numbers = {"seeds": [0], "adapt": _SHORT_ADAPT, "epochs": 4}
     return DemoData(
-        title=f"{name_of(target)} on two frozen models",
+        title=f"{language(target).name} on two frozen models",
         source=source,
         target=target,
         unit="headlines",
         task=Task.load("news"),
-        experiment=_experiment("news", language=name_of(target), target=target, precision=precision, **numbers),
+        experiment=_experiment("news", language=language(target).name, target=target, precision=precision, **numbers),
         files={"data/centre.txt": _lines(centre)},
         test=test,
         own_labels=published.labels_of(target),
@@ -271,14 +266,14 @@ def manx(
     scored = [one for one in examples if one.id in ids]
     pairs = BIBLE_VERSES.pairs(target, "train", data_dir)
     return DemoData(
-        title=f"{name_of(target)} on a frozen sentence encoder",
+        title=f"{language(target).name} on a frozen sentence encoder",
         source="eng",
         target=target,
         unit="verses",
         task=VERSE_TASK,
         experiment=_experiment(
             "manx",
-            language=name_of(target),
+            language=language(target).name,
             target=target,
             precision=precision,
             seeds=[*seeds],

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from glotprompt.config import RuntimeConfig
+from glotprompt.data.languages import language
 from glotprompt.data.samples import Samples
 from glotprompt.demo.conclusions import Reading, conclusions
-from glotprompt.demo.data import DemoData, bible, manx, name_of, news
+from glotprompt.demo.data import DemoData, bible, manx, news
 from glotprompt.demo.output import Used, alignment, meta, save, write_result
 from glotprompt.demo.result import (
     DemoAlignment,
@@ -258,7 +259,7 @@ class _Demo:
         report = self._prompt.training
         return DemoReading(
             language=self.data.target,
-            language_name=name_of(self.data.target),
+            language_name=language(self.data.target).name,
             mlm_loss_before=before.loss,
             mlm_loss_after=after.loss,
             top1_before=before.top1,

@@ -21,7 +21,9 @@ from glotprompt.model.modules.real_tokens import key_values_of_text
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import Sequences, SpecialIds
 from glotprompt.records import Ingredient
+from glotprompt.stages.stage2_data import Stage2
 from glotprompt.training.objectives.batches import token_sequences
+from glotprompt.training.objectives.inputs import rewritten_fields
 
 Initial = LanguagePrompt | Sequence[tuple[LanguagePrompt, float]]
 """A saved prompt to start from, or several with their weights in the sum."""
@@ -103,15 +105,16 @@ def begin_adapt(
     return SoftPrompt(key_values, positions=config.positions)
 
 
-def begin_tune(
-    backbone: Backbone, method: Method, parts: Mapping[str, Module], texts: Sequence[str], config: TuneConfig
-) -> Module:
-    """What stage 2 trains, at its start; `parts` are of stage 1, `texts` those of the training examples. Raises
-    `DataError` as `begin_adapt` does."""
+def begin_tune(backbone: Backbone, stage2: Stage2, parts: Mapping[str, Module]) -> Module:
+    """What stage 2 trains, at its start; `parts` are of stage 1. `initialise="text"` reads the training examples, and
+    raises `DataError` as `begin_adapt` does."""
+    config, method = stage2.config, stage2.method
     body = method.begin_tune(backbone, parts, config)
     if config.initialise != "text" or "initialise" not in method.settings.get("tune", {}):
         return body
     assert isinstance(body, SoftPrompt)
+    fields = rewritten_fields([one.fields for one in stage2.learned], stage2.characters)
+    texts = [" ".join(row.values()) for row in fields]
     sequences = token_sequences(texts, backbone.tokenizer, config.max_length, "none")
     return SoftPrompt(_prompt_of_text(backbone, sequences, config), body.trained_layers)
 

@@ -60,10 +60,7 @@ def train_stage2(
             f"{setting('target_weight')}: there are no target labels to weigh; give some, or leave it out"
         )
     parts = {} if adapted is None else {name: part.restored(backbone) for name, part in adapted.parts.items()}
-    texts = [
-        " ".join(row.values()) for row in rewritten_fields([one.fields for one in stage2.learned], stage2.characters)
-    ]
-    body = begin_tune(backbone, method, parts, texts, config).to(backbone.device)
+    body = begin_tune(backbone, stage2, parts).to(backbone.device)
     if not method.reads_characters:
         check_length(backbone, config.max_length, body)
         _check_layer(backbone, stage2, body)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from glotprompt.model.families.family import Family
+from glotprompt.model.families.family import Family, in_order
 from glotprompt.model.prefix import ATTENTION, Prefix
 
 
@@ -38,7 +38,9 @@ class Decoder(Family):
         self.model.set_attn_implementation("eager")
         own = self.read(ids, None, None)
         self.model.set_attn_implementation(ATTENTION)
-        whole, key_values = self.read(ids, None, None), self.key_values(ids)[:, :, :, :2]
+        noted: dict[int, Tensor] = {}
+        whole = self.read(ids, None, None, noted=noted)
+        key_values = in_order(noted)[:, :, :, :2]
         positions = torch.arange(2, 4, device=ids.device)[None]
         behind = self.read(ids[:, 2:], None, Prefix.shared(key_values, self.model.dtype), position_ids=positions)
         tolerance = (1e-3 if own.dtype == torch.float32 else 5e-2) * float(own.float().std())
