@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 from glotprompt.cli.grid import _summary
 from glotprompt.estimate import costs, forecast
 from glotprompt.grid import work
+from glotprompt.grid.pack import unpack
+from glotprompt.grid.store import Store
 from glotprompt.model import backbone
 from glotprompt.training.pace import Pace, Work
 
@@ -79,6 +81,13 @@ def test_known_results_are_not_found_again(glotprompt: Program, cost: list[str |
     same = [[json.loads(path.read_bytes()) for path in at.rglob("result.json")] for at in (tmp_path / "one", other)]
     assert same[0] == same[1] != []
     assert "is no file of results" in glotprompt(*again[:-1], COST).error
+    (step,) = Store(other).finished()
+    shared = Store(tmp_path / "shared")
+    with shared.claimed(step):  # another grid unpacks the same file
+        unpack(known, shared)
+        assert not shared.has(step)
+    unpack(known, shared)
+    assert shared.has(step)
 
 
 @pytest.mark.long

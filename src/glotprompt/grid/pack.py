@@ -11,6 +11,7 @@ import gzip
 import json
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def pack(store: Store, file: Path) -> Path:
 
 
 def unpack(file: Path, store: Store) -> None:
-    """Add the content of a packed file to a store. Raises `DataError` for any other file."""
+    """Add the content of a packed file to a store, but for steps that another process is writing. Raises `DataError` for
+    any other file."""
     tests: dict[str, dict[str, Any]] = {}
     for line in _lines(file):
         if "experiment" in line:
@@ -48,11 +50,18 @@ def unpack(file: Path, store: Store) -> None:
                 store.write_experiment(line["experiment"])
         elif "test" in line:
             tests[line["test"]] = line
-        elif not store.has(line["step"]):
-            outcome = store.outcome(line["step"])
-            for name, content in ((RESULT, _unpacked(line["result"], tests)), (STEP, {"unpacked_from": file.name})):
+        else:
+            contents = {RESULT: _unpacked(line["result"], tests), STEP: {"unpacked_from": file.name}}
+            _add(line["step"], contents, store)
+
+
+def _add(step: str, contents: dict[str, dict[str, Any]], store: Store) -> None:
+    with suppress(BlockingIOError), store.claimed(step, wait=False):
+        if not store.has(step):
+            outcome = store.outcome(step)
+            for name, content in contents.items():
                 (outcome / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            store.publish(line["step"])
+            store.publish(step)
 
 
 def steps_of(file: Path) -> set[str]:
