@@ -20,7 +20,7 @@ from glotprompt import config
 from glotprompt.errors import ArtifactError, ConfigError
 from glotprompt.inference.classifier import Adapted, LanguageModule, Part, load_adapted
 from glotprompt.method_registry import DESCRIPTIONS
-from glotprompt.methods import METHODS, Look, Method, for_language, register, without_effect
+from glotprompt.methods import METHODS, Look, Method, for_language, register, switched_off, without_effect
 from glotprompt.model.modules.adapters import Adapter
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.modules.stack import ModuleStack
@@ -212,10 +212,8 @@ def test_a_setting_is_idle_with_methods_that_do_not_name_it(own: Method) -> None
 
 def test_an_mlp_is_part_of_a_run_only_where_it_makes_the_prompt() -> None:
     for settings, without in (
-        (gp.AdaptConfig(), "the prompt is trained itself"),
         (gp.AdaptConfig(reparameterisation=8, initialise="text"), "the prompt does not start from noise"),
         (gp.AdaptConfig(reparameterisation=8, method="lora"), "lora trains no prompt in stage 1"),
-        (gp.TuneConfig(method="prompt-tuning"), "the prompt is trained itself"),
         (gp.TuneConfig(method="soft-prompt", reparameterisation=8), "soft-prompt starts no prompt from noise"),
     ):
         assert without_effect(settings)["reparameterisation"] == without
@@ -225,6 +223,20 @@ def test_an_mlp_is_part_of_a_run_only_where_it_makes_the_prompt() -> None:
         assert idle["init_std"] == "an MLP makes the prompt"
     top = gp.TuneConfig(method="prompt-tuning", reparameterisation=8, top_k_layers=2)
     assert "init_std" not in without_effect(top), "noise of the layers that are not trained"
+
+
+def test_a_setting_that_is_off_is_no_part_of_a_run_and_may_be_given() -> None:
+    tuned = gp.TuneConfig(method="prompt-tuning", initialise="noise")
+    for settings, off in (
+        (gp.AdaptConfig(mlm_hold=0.0), {"mlm_hold", "reparameterisation"}),
+        (gp.AdaptConfig(mlm_hold=0.5, reparameterisation=8), set[str]()),
+        (tuned, {"initialise", "reparameterisation"}),
+        (tuned.replace(initialise="text"), {"reparameterisation"}),
+        (gp.TuneConfig(method="input-prompt", initialise="noise"), {"reparameterisation"}),
+    ):
+        assert switched_off(settings) == off
+    assert "initialise" not in without_effect(tuned)
+    assert "mlm_hold" not in without_effect(gp.AdaptConfig(mlm_hold=0.0)), "a loop over weights begins at 0"
 
 
 def test_noise_at_the_input_only_where_it_is_asked_for() -> None:

@@ -13,7 +13,7 @@ from glotprompt.config import AdaptConfig, TuneConfig, identity_of
 from glotprompt.data.characters import CharacterMap
 from glotprompt.errors import ConfigError, UserError
 from glotprompt.inference.classifier import Adapted, LanguageModule, LanguagePrompt, Part, PromptClassifier
-from glotprompt.methods import METHODS, method_of_adapt, without_effect
+from glotprompt.methods import METHODS, method_of_adapt, switched_off, without_effect
 from glotprompt.model.devices import Precision
 from glotprompt.processes import is_first, same_everywhere, wait
 from glotprompt.storage import artifact, atomic
@@ -148,8 +148,8 @@ def digests_of(adapted: Adapted) -> list[str]:
 
 
 def _settings(config: AdaptConfig | TuneConfig) -> dict[str, Any]:
-    """Settings that have an effect, as JSON."""
-    idle = without_effect(config)
+    """Settings that have an effect, as JSON. One that is off is left out, so that older runs keep their identity."""
+    idle = without_effect(config).keys() | switched_off(config)
     return {name: value for name, value in config.model_dump(mode="json").items() if name not in idle}
 
 

@@ -21,6 +21,7 @@ from glotprompt.methods.stages import (
     method_of_tune,
     reads_source,
     refuse_other_backbone,
+    switched_off,
     without_effect,
 )
 
@@ -37,6 +38,7 @@ __all__ = (
     "reads_source",
     "refuse_other_backbone",
     "register",
+    "switched_off",
     "without_effect",
 )
 

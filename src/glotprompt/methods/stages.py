@@ -112,6 +112,15 @@ def without_effect(config: AdaptConfig | TuneConfig) -> dict[str, str]:
     return {name: reason for holds, reason, names in groups if not holds for name in names} | of_others
 
 
+def switched_off(config: AdaptConfig | TuneConfig) -> set[str]:
+    """The settings whose value is off, as if there were no such setting."""
+    off = {"reparameterisation"} if config.reparameterisation is None else set[str]()
+    if isinstance(config, AdaptConfig):
+        return off | ({"mlm_hold"} if config.mlm_hold == 0 else set[str]())
+    starts_from_noise = config.initialise == "noise" and METHODS[config.method or "prompt-tuning"].has_prompt
+    return off | ({"initialise"} if starts_from_noise else set[str]())
+
+
 def departures(config: AdaptConfig | TuneConfig) -> dict[str, Any]:
     """The method, and the settings that differ from its defaults and have an effect; JSON."""
     method: dict[str, Any] = {"method": config.method}
@@ -131,7 +140,6 @@ def _conditions_of_adapt(config: AdaptConfig) -> _Conditions:
         (False, "it is a setting of stage 2", ("state_cache",)),
         (config.initialise == "noise", "the prompt does not start from noise", ("init_std", "reparameterisation")),
         (config.reparameterisation is None, "an MLP makes the prompt", ("init_std",)),
-        (config.reparameterisation is not None, "the prompt is trained itself", ("reparameterisation",)),
         (config.patience is not None, "there is no patience", ("min_improvement",)),
         (mixes, "the two languages are not mixed", ("balance",)),
         (
@@ -140,7 +148,6 @@ def _conditions_of_adapt(config: AdaptConfig) -> _Conditions:
             ("mask_rate", "packing", "balance", "source_share", "train_lm_head", "mlm_hold"),
         ),
         (any(share > 0 for share in shares), "no source text is read", ("mlm_hold",)),
-        (config.mlm_hold > 0, "nothing is held", ("mlm_hold",)),
         (config.objective == "mlm+alignment", "there is one objective", ("alignment_weight",)),
         (config.objective != "clm", "a decoder predicts every token", ("mask_rate",)),
         (config.learning_rate == "auto", "the learning rate is not looked for", ("auto_rates", "auto_steps")),
@@ -155,13 +162,11 @@ def _conditions_of_tune(config: TuneConfig, method: Method) -> _Conditions:
         (config.head == "cloze", "a linear head reads no words", ("loss_over",)),
         (not method.reads_characters, f"{method.name} reads no tokens", ("max_length", "layer", "eval_batch_size")),
         (config.initialise == "noise", "the prompt does not start from noise", ("init_std", "reparameterisation")),
-        (config.initialise == "text" or not method.has_prompt, "the prompt starts from noise", ("initialise",)),
         (
             config.reparameterisation is None or bool(config.top_k_layers or config.bottom_k_layers),
             "an MLP makes the prompt",
             ("init_std",),
         ),
-        (config.reparameterisation is not None, "the prompt is trained itself", ("reparameterisation",)),
         (
             not method.closed_form,
             f"{method.name} is fitted in closed form",
