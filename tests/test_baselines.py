@@ -63,6 +63,10 @@ def test_all_examples_are_learned_and_judged_in_folds(backbone: gp.Backbone) -> 
     judged = tuned(backbone, topics(6), dev=topics(8)[18:])
     assert (judged.training.examples, judged.training.dev_examples, judged.training.folds) == (18, 6, None)
     assert judged.samples is not None
+    few = gp.tune(backbone, None, topics(6), TASK, CONFIG.replace(most_per_label=2), QUIET)
+    assert few.training.labels == dict.fromkeys(TASK.labels, 2)
+    rare = tuned(backbone, [*topics(6)[::3], topics(6)[1]]).training
+    assert (rare.folds, rare.examples) == (4, 7), "the others of one fold have one label"
     assert tuned(backbone, topics(1)).predict(["water day"])[0].label == "health"
     with pytest.raises(DataError, match="all training examples have one label"):
         tuned(backbone, topics(1)[:1])

@@ -101,6 +101,14 @@ def test_a_model_is_preferred_to_a_baseline_that_is_less_accurate() -> None:
     assert told[1] == "100 labels cannot show that this is more than chance; more labels can."
 
 
+def test_no_model_is_recommended_that_is_below_a_baseline() -> None:
+    near = np.roll(right(0.69), 1)
+    found = choose({MAJORITY: right(0.2), TFIDF: right(0.7), EMBEDDING: near, LORA: np.roll(right(0.72), 2)})
+    assert (found.winner, found.higher) == (LORA, None), "simpler, and tf-idf is simpler still"
+    found = choose({MAJORITY: right(0.2), TFIDF: right(0.7)})
+    assert advice({TFIDF: right(0.7), MAJORITY: right(0.2)}, found, "Manx")[0].endswith("no language model was tried.")
+
+
 def test_a_baseline_is_saved_where_it_is_most_accurate() -> None:
     rights = {MAJORITY: right(0.2), TFIDF: right(0.7), EMBEDDING: right(0.5)}
     found = choose(rights)
@@ -212,7 +220,8 @@ def test_the_commands_that_make_a_candidate() -> None:
         ["p.tsv"],
         "few.tsv",
         held_out=["test.tsv"],
-        columns=["--label-column", "y"],
+        reading=lambda files, labelled, compared: ["--label-column", "y"] if labelled else [],
+        flags=lambda command: ["--no-samples"] if command == "tune" else [],
     )
     best = Candidate("embedding", "lora-aligned", labels=True, self_trained=True)
     made = [shlex.split(line)[1:] for line in commands(best, typed, "mini-sentence", "out")]
@@ -233,7 +242,7 @@ def test_the_commands_that_make_a_candidate() -> None:
         "--output",
         "out/adapted.safetensors",
     ]
-    assert made[1][-4:] == ["--output", "out/started.safetensors", "--label-column", "y"]
+    assert made[1][-5:] == ["--output", "out/started.safetensors", "--label-column", "y", "--no-samples"]
     assert {"--target-labels", "a b.tsv"} <= {*made[1]}
     assert made[2][-4:-2] == ["--output", "out/classifier.safetensors"]
     (mapped,) = commands(replace(EMBEDDING, ridge=True), typed, "mini-sentence", "out")

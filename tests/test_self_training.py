@@ -137,9 +137,35 @@ def test_what_counts_as_a_collapse(classifier: gp.PromptClassifier) -> None:
     assert _collapse(np.array(even), training) is None
     assert _collapse(np.array([0] * 18 + [1, 2]), training) is None, "nine of ten"
     assert _collapse(np.array([0] * 19 + [1, 2]), training) == "90 % of the texts were taken for 'health'"
-    assert _collapse(np.array([0, 1] * 8), training) == "no text was taken for 'culture', where the prior expects 5"
+    missing = "no text was taken for 'culture', where the prior expects 5; if there are fewer, say so with label_prior="
+    assert _collapse(np.array([0, 1] * 8), training) == missing
     assert _collapse(np.array([0, 1] * 8), training, missing=False) is None
     assert _collapse(np.array([0, 1] * 7), training) is None, "a label that is expected fewer than five times"
+
+
+def test_a_label_that_a_head_has_never_seen_is_expected_nowhere(classifier: gp.PromptClassifier) -> None:
+    task = gp.Task("topic", TASK.template, {**TASK.verbalizer, "law": "law"})
+    made = gp.tune(classifier.backbone, None, EXAMPLES, task, CONFIG, QUIET, dev=EXAMPLES)
+    assert made.uniform_prior == {"health": 1, "sports": 1, "culture": 1, "law": 0}
+    taught = gp.self_train(made, UNLABELLED * 2, EXAMPLES, SelfTrainConfig(), QUIET, dev=EXAMPLES)
+    assert taught.training.self_training is not None
+    assert taught.training.self_training.stopped is None
+    assert {one.label for one in made.with_label_prior(UNLABELLED).predict(UNLABELLED)} <= {*OWN}
+    figures = gp.evaluate(made, TEST, prior_text=UNLABELLED)
+    assert "law" not in figures.per_label, "never predicted"
+
+
+def test_a_classifier_that_would_lose_what_it_learned_is_refused(classifier: gp.PromptClassifier) -> None:
+    for report, match in (
+        ({"target_examples": 12}, "has learned from 12 target labels, too; give them as target_labels="),
+        ({"centred_on": 40}, "is centred by target text, and would be tuned without"),
+        ({"pairs": 40}, "maps its language by translations"),
+    ):
+        with pytest.raises(ConfigError, match=match):
+            trained(classifier.with_report(**report))
+    few = [gp.Example.of("river  river", "health")]
+    left = SelfTraining.of(classifier, ["river river", "mother"], EXAMPLES, target_examples=few).unlabelled
+    assert [one.fields["text"] for one in left] == ["mother"], "the same but for a space"
 
 
 def test_a_result_that_collapses_is_not_kept(classifier: gp.PromptClassifier, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,21 @@ WORDS = {"health": "river", "sports": "mother", "culture": "city"}
 TARGET = [gp.Example.of(f"{word} {'the ' * i}{word}", label) for i in range(6) for label, word in WORDS.items()]
 
 
+def test_folds_need_two_labels_beside_them(tiny_backbone: Tiny) -> None:
+    alone = [one for one in EXAMPLES if one.label == "health"]
+    few = [gp.Example.of("mother mother", "sports")]
+    made = gp.tune(tiny_backbone("xlm-roberta"), None, alone, TASK, CONFIG, QUIET, target_examples=few)
+    assert made.training.folds is None
+    assert (
+        len(
+            Stage2.of(
+                tiny_backbone("xlm-roberta"), None, alone, TASK, CONFIG, target_examples=[*few, *TARGET[:2]]
+            ).folds
+        )
+        > 0
+    )
+
+
 # --- weights
 
 

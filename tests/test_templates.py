@@ -145,7 +145,7 @@ def test_a_toml_file(tmp_path: Path) -> None:
 
 def test_without_a_name_the_file_gives_it(tmp_path: Path) -> None:
     path = tmp_path / "topics.toml"
-    path.write_text('template = "{mask} : {text}"\nverbalizer = { a = "Yes", b = "No" }\n', encoding="utf-8")
+    path.write_text('template = "{mask} : {text}"\nverbalizer = { a = "Yes", b = "No" }\n', encoding="utf-8-sig")
     assert Task.load(path).name == "topics"
 
 

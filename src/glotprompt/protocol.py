@@ -161,11 +161,11 @@ def evaluate(
 
     `labels` restricts the predictions (a target may have fewer labels than the source). With `prior_text`, unlabelled
     texts other than the examples, one offset per label is fitted first so that the predictions meet `label_prior`
-    (None: uniform over `labels`)."""
+    (None: uniform over those of `labels` that the classifier has learned)."""
     if label_prior is not None and prior_text is None:
         raise ConfigError("label_prior needs prior_text, unlabelled texts other than the examples, to fit offsets on")
     if prior_text is not None:
-        uniform = dict.fromkeys(labels or classifier.task.labels, 1.0)
+        uniform = {name: classifier.uniform_prior[name] for name in labels or classifier.task.labels}
         classifier = classifier.with_label_prior(prior_text, dict(label_prior or uniform))
     scored = examples_from(examples, classifier.task.template.fields)
     for example in scored:

@@ -167,7 +167,7 @@ class Task:
                 f"{nearest(str(name), BUILT_IN_TASKS)}"
             )
         try:
-            value = tomllib.loads(path.read_text(encoding="utf-8"))
+            value = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(f"{path} is not valid TOML: {toml_fault(error, path)}") from None
         return cls.from_dict({"name": visible(path.stem), **value}, where=str(path))

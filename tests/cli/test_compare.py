@@ -111,6 +111,38 @@ def test_baselines_are_scored_however_short_the_time(words: list[str], here: Pat
     assert glotprompt("predict", "--classifier", result.saved.file, "win play field").status == 0
 
 
+def test_a_model_that_cannot_be_loaded_is_no_finding(words: list[str], here: Path, glotprompt: Program) -> None:
+    (here / "out").mkdir()
+    earlier = here / "out" / "classifier.safetensors"
+    earlier.write_text("of an earlier comparison")
+    outcome = glotprompt(*words, "--target-labels", "few.tsv", "--model", "mini-sentnce")
+    assert "mini-sentnce" in outcome.error
+    assert earlier.read_text() == "of an earlier comparison"
+
+
+def test_nothing_that_is_scored_is_learned_and_commands_have_the_options_that_they_use(
+    words: list[str], here: Path, glotprompt: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = (here / "train.tsv").read_text().splitlines()
+    (here / "scored.tsv").write_text(f"text\tlabel\n{lines[1].replace(' ', '  ').upper()}")
+    taken: list[Any] = []
+
+    def compare(trainer: Any, typed: Any, *_: Any) -> None:
+        taken[:] = trainer.material, typed
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("glotprompt.cli.compare.compare_candidates", compare)
+    more = ["--held-out", "scored.tsv", "--target-labels", "few.tsv", "--label-column", "label", "--allow-unknown"]
+    assert glotprompt(*words, *more, "--train", "train.tsv").status == 130
+    material, typed = taken
+    texts = {one.fields["text"] for one in material.train}
+    assert {line.split("\t")[0] for line in lines[1:]} - texts == {lines[1].split("\t")[0]}
+    assert len(material.train) <= len(lines) - 2, "a file that is named twice is read once"
+    assert typed.reading(["few.tsv"], ["few.tsv"], ()) == ["--label-column", "label"]
+    assert not typed.reading(["nya.txt"], (), ()), "adapt knows no labels"
+    assert [*typed.flags("adapt"), *typed.flags("tune")] == ["--allow-unknown"]
+
+
 def test_labels_that_cannot_choose_are_refused_before_anything_is_trained(
     words: list[str], here: Path, glotprompt: Program
 ) -> None:

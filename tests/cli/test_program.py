@@ -261,8 +261,7 @@ def test_what_a_preset_sets_in_vain_is_dropped(name: str) -> None:
 
 def test_label_prior_from_files(tmp_path: Path) -> None:
     labels = ("sports", "health")
-    assert files.label_prior("uniform", labels) == {"sports": 1.0, "health": 1.0}
-    (tmp_path / "prior.toml").write_text("sports = 0.25\nhealth = 3")
+    (tmp_path / "prior.toml").write_text("sports = 0.25\nhealth = 3", encoding="utf-8-sig")
     (tmp_path / "prior.json").write_text('{"sports": 1}')
     assert files.label_prior(str(tmp_path / "prior.toml"), labels) == {"sports": 0.25, "health": 3.0}
     assert files.label_prior(str(tmp_path / "prior.json"), labels) == {"sports": 1.0}

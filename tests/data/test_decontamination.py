@@ -22,6 +22,7 @@ from glotprompt.data.decontamination import (
 from glotprompt.data.readers.files import read_for_comparison, read_texts
 from glotprompt.data.readers.normalise import words
 from glotprompt.data.readers.tables import ReadOptions
+from glotprompt.data.sources import Reading, texts_to_compare
 from glotprompt.errors import ConfigError, DataError
 
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
@@ -232,6 +233,10 @@ def test_all_text_of_a_table_is_compared(tmp_path: Path) -> None:
     assert read_for_comparison(table) == ['"it rains"', '"the "sun', "short", "it is wet", "it is dry"]
     table.write_text("it rains\tit is wet\tyes\nit shines\tit is dry\tno\n")
     assert read_for_comparison(table) == ["it rains", "it is wet", "it shines", "it is dry"]
+    table.write_text("text\tlabel\ngoal\tworld sports\nvirus\tpublic health\n")
+    assert read_for_comparison(table) == ["goal", "virus", "world sports", "public health"]
+    table.write_text("word\tlabel\ngoal\tsports\nvirus\thealth\n")
+    assert texts_to_compare(str(table), Reading(text="word")) == ["goal", "virus"]
     lines = tmp_path / "a.txt"
     lines.write_text("one\n\ntwo words\n")
     assert read_for_comparison(lines) == ["one", "two words"]

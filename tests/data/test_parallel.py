@@ -214,6 +214,8 @@ def test_words_that_texts_share_with_translations() -> None:
     sides = ["Ayns y toshiaght,", "v'er e chroo"]
     assert shared_words(sides, ["ayns y thie", "«V'er» e"]) == pytest.approx(80.0)
     assert shared_words(["cafe\u0301"], ["CAF\u00c9!"]) == 100
+    assert shared_words(["\u0915\u0940, \u092e\u0940"], ["\u0915\u093e \u092e\u093e"]) == 0, "vowel signs of Devanagari"
+    assert shared_words(["\u0915\u0940, \u092e\u0940\u0964"], ["\u0915\u0940 \u092e\u0940"]) == 100
     assert shared_words(sides, ["?!"]) != shared_words(sides, ["?!"]), "not a number where there is no word"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ from rich.text import Text
 from glotprompt.cli.backbone import open_backbone
 from glotprompt.cli.declare import Params
 from glotprompt.cli.decontamination import Stage1Text, check_training_files, parallel_text, refuse_evaluation_file
-from glotprompt.cli.files import check_reading, how_to_read
+from glotprompt.cli.files import check_reading, how_to_read, idle_reading
 from glotprompt.cli.options import FILES
-from glotprompt.cli.program import options_of, words_of
+from glotprompt.cli.program import all_options, options_of, words_of
 from glotprompt.cli.screen import note, resumable, say, write_json
 from glotprompt.cli.tables import console, table
 from glotprompt.cli.tune import tell_few
@@ -24,13 +24,13 @@ from glotprompt.compare.figure import accuracy_plot
 from glotprompt.compare.result import CompareResult, CompareRow, Gain
 from glotprompt.compare.run import PLOT, RESULT
 from glotprompt.compare.run import compare as compare_candidates
-from glotprompt.compare.training import Material, Trainer, texts_of
+from glotprompt.compare.training import Material, Trainer
 from glotprompt.config import RuntimeConfig
-from glotprompt.data.decontamination import decontaminated, held_out_texts
+from glotprompt.data.decontamination import decontaminated_examples, held_out_texts
 from glotprompt.data.languages import checked_code, name_of
 from glotprompt.data.readers.records import Example
 from glotprompt.data.sources import examples_of, inputs_of
-from glotprompt.errors import DataError, MissingExtraError, UserError, counted
+from glotprompt.errors import MissingExtraError, UserError
 from glotprompt.model.loading import MINI, MINI_SENTENCE, predicts_tokens
 from glotprompt.records import TextReport
 from glotprompt.report.figures import as_file
@@ -40,6 +40,7 @@ from glotprompt.storage import atomic
 from glotprompt.task import Task
 
 _MACHINE = ("precision", "device")
+_FLAGS = {"allow_unknown", "allow_evaluation_text", "no_samples"}
 
 
 def compare(params: Params) -> None:
@@ -68,17 +69,26 @@ def compare(params: Params) -> None:
 
 
 def _typed(params: Params) -> Typed:
-    lists = {name: params[name] or () for name in ("train", "target", "parallel", "held_out")}
-    reading = [option.name for option in options_of("compare")[FILES]]
-    columns = tuple(name for name in reading if name.endswith("_column"))
+    lists = {name: [*dict.fromkeys(params[name] or ())] for name in ("train", "target", "parallel", "held_out")}
+    reads_pairs = "premise" in Task.load(params["task"]).template.fields
+
+    def reading(files: Sequence[str], labelled: Sequence[str], compared: Sequence[str]) -> list[str]:
+        options = [option.name for option in options_of("compare" if labelled else "adapt")[FILES]]
+        idle = idle_reading(params, files, pairs=reads_pairs, labelled=labelled, compared=compared)
+        read = [pair for pair in params["read"] or () if f"read {pair.partition('=')[0]}=" not in idle]
+        return words_of("compare", {**params, "read": read}, {*options} - idle.keys())
+
+    def flags(command: str) -> list[str]:
+        return words_of("compare", params, _FLAGS & {option.name for option in all_options(command)})
+
     return Typed(
         language=params["language"],
         task=params["task"],
         labels=params["target_labels"] or "",
         dev=params["dev"] or "",
-        reading=words_of("compare", params, tuple(name for name in reading if name not in columns)),
-        columns=words_of("compare", params, columns),
+        reading=reading,
         machine=words_of("compare", params, _MACHINE),
+        flags=flags,
         **lists,
     )
 
@@ -92,42 +102,39 @@ def _material(params: Params) -> Material:
     fields, pairs = task.template.fields, "premise" in task.template.fields
     check_reading(params, [*labelled, *target_files, *pair_files], pairs=pairs, labelled=labelled)
     check_training_files(params["train"], None, params)
-    train = [one for file in params["train"] for one in examples_of(file, how, fields, task.labels)]
+    train = [one for file in dict.fromkeys(params["train"]) for one in examples_of(file, how, fields, task.labels)]
     dev = None if dev_file is None else examples_of(dev_file, how, fields, task.labels)
     labels = [] if labels_file is None else examples_of(labels_file, how, fields, task.labels)
     if labels:
         label_folds(labels)  # what is wrong with them is said before anything is trained
         tell_few(labels, "target labels")
-        train = _without(train, labels, "training")
-        dev = None if dev is None else _without(dev, labels, "dev")
     scored = [*(params["held_out"] or ()), *([labels_file] if labels_file else [])]
+    held_out = held_out_texts(target_files, scored, how)
+    train = _without(train, held_out, "training examples")
+    dev = None if dev is None else _without(dev, held_out, "dev examples")
     pairs_text = Stage1Text(TextReport())
     if pair_files:
         pairs_text = parallel_text(params["language"], pair_files, {**params, "held_out": scored})
-    target = _target(target_files, scored, params, fields) if target_files else []
+    target = _target(target_files, held_out, params, fields) if target_files else []
     return Material(task, params["language"], train, dev, target, pairs_text.pairs, pairs_text.record, labels)
 
 
-def _without(examples: Sequence[Example], labels: Sequence[Example], name: str) -> list[Example]:
-    label_fields = {frozenset(one.fields.items()) for one in labels}
-    others = [one for one in examples if frozenset(one.fields.items()) not in label_fields]
-    if len(others) < len(examples):
-        note(f"{counted(len(examples) - len(others), f'{name} example')} removed, which --target-labels has, too")
-    if not others:
-        raise DataError(f"all {name} examples are among --target-labels; give others")
-    return others
-
-
-def _target(files: Sequence[str], scored: Sequence[str], params: Params, fields: Sequence[str]) -> list[Example]:
+def _target(
+    files: Sequence[str], held_out: Mapping[str, Sequence[str]], params: Params, fields: Sequence[str]
+) -> list[Example]:
     """The unlabelled target text without what is scored."""
-    how = how_to_read(params)
     for file in files:
         refuse_evaluation_file(file, "adapt", None, params)
-    texts = [Example(one.fields) for one in inputs_of(files, how, fields)]
-    clean = decontaminated(texts_of(texts), held_out_texts(files, scored, how), "target text")
-    note(f"target text: {clean.sentence()}")
-    clean_texts = set(clean.texts)
-    return [one for one in texts if clean_texts.issuperset(one.fields.values())]
+    texts = inputs_of(files, how_to_read(params), fields)
+    return _without([Example(one.fields) for one in texts], held_out, "target text")
+
+
+def _without(examples: Sequence[Example], held_out: Mapping[str, Sequence[str]], name: str) -> list[Example]:
+    """The examples none of whose texts is scored."""
+    clean, report = decontaminated_examples(examples, held_out, name)
+    if report.num_removed or name == "target text":
+        note(f"{name}: {report.sentence()}")
+    return clean
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -51,36 +51,48 @@ def check_reading(
     labelled: Sequence[str] = (),
     compared: Sequence[str] = (),
 ) -> None:
-    """Refuse an option on how to read that none of a command's files has a use for. `params` are the command's
-    parameters; `pairs`: whether the task reads pairs; `labelled`: which of the sources have labels; `compared`: files
-    that are read for comparison, whose columns are not asked for."""
+    """Refuse an option on how to read that none of a command's files has a use for. The arguments are those of
+    `idle_reading`."""
+    for name, reason in idle_reading(params, sources, pairs=pairs, labelled=labelled, compared=compared).items():
+        keys = [pair.partition("=")[0] for pair in params["read"] or ()]
+        if params.get(name) or name.removeprefix("read ").removesuffix("=") in keys:
+            raise ConfigError(f"--{name.replace('_', '-')} has nothing to work on: {reason}")
+
+
+def idle_reading(
+    params: Params,
+    sources: Sequence[str],
+    *,
+    pairs: bool = False,
+    labelled: Sequence[str] = (),
+    compared: Sequence[str] = (),
+) -> dict[str, str]:
+    """The options on how to read that none of a command's files has a use for, with the reason; of `--read` the keys
+    ("read delimiter="). `params` are the command's parameters; `pairs`: whether the task reads pairs; `labelled`: which
+    of the sources have labels; `compared`: files that are read for comparison, whose columns are not asked for."""
     how = how_to_read(params)
     references = [source for source in (*sources, *compared) if parse_reference(source) is not None]
     files = [source for source in (*sources, *compared) if source not in references]
     tables = [source for source in sources if source in files and how.is_table(source)]
     of_pairs, of_texts = "the task reads single texts", "the task reads pairs, whose columns have options of their own"
+    no_reference = "" if references else "none of the files is a reference such as masakhanews:sna:test"
     reasons = {
         "text_column": of_texts if pairs else _no_table(references, tables),
         "label_column": _no_table(references, [source for source in tables if source in labelled]),
         "premise_column": _no_table(references, tables) if pairs else of_pairs,
         "hypothesis_column": _no_table(references, tables) if pairs else of_pairs,
-        "data_dir": "" if references else "none of the files is a reference such as masakhanews:sna:test",
-        "revision": "" if references else "none of the files is a reference such as masakhanews:sna:test",
+        "data_dir": no_reference,
+        "revision": no_reference,
         "on_bad_row": "" if sources or params.get("on_bad_row") != "skip" else "no file is read",
         "read": "" if files else f"{references[0]} is read as it was published" if references else "no file is read",
     }
-    for name, reason in reasons.items():
-        if params.get(name) and reason:
-            raise ConfigError(f"--{name.replace('_', '-')} has nothing to work on: {reason}; leave it out")
+    idle = {name: f"{reason}; leave it out" for name, reason in reasons.items() if reason}
     formats = {format_of(file, how) for file in files}
-    read_keys = [pair.partition("=")[0] for pair in params["read"] or ()]
     for keys, of_format in ((("delimiter", "quoting", "columns"), {"tsv", "csv"}), (("encoding",), {*_FORMATS})):
-        idle = next((key for key in keys if key in read_keys and not formats & of_format), None)
-        if idle is not None:
-            raise ConfigError(
-                f"--read {idle}= has nothing to work on: none of the files is {' or '.join(sorted(of_format))}; leave"
-                " it out, or say --read format=tsv"
-            )
+        if not formats & of_format:
+            kinds = f"none of the files is {' or '.join(sorted(of_format))}"
+            idle |= dict.fromkeys((f"read {key}=" for key in keys), f"{kinds}; leave it out, or say --read format=tsv")
+    return idle
 
 
 def _no_table(references: Sequence[str], tables: Sequence[str]) -> str:
@@ -103,10 +115,8 @@ def chosen_labels(words: str | None, task: Task) -> list[str] | None:
     return names
 
 
-def label_prior(value: str | None, labels: Sequence[str]) -> dict[str, float]:
-    """The label prior: `uniform`, `label=number,...`, or the numbers of a TOML or JSON file. Raises `DataError`."""
-    if value is None or value == "uniform":
-        return dict.fromkeys(labels, 1.0)
+def label_prior(value: str, labels: Sequence[str]) -> dict[str, float]:
+    """The label prior: `label=number,...`, or the numbers of a TOML or JSON file. Raises `DataError`."""
     try:
         numbers = _numbers(value) or files.read_mapping(
             value, "uniform, LABEL=NUMBER,..., or a TOML or JSON file of label = number"

@@ -7,7 +7,7 @@ import json
 import shlex
 import textwrap
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from functools import cache
 from importlib import import_module
@@ -151,12 +151,12 @@ def built(name: str) -> TyperCommand:
     return command
 
 
-def words_of(name: str, params: Params, only: tuple[str, ...] = ()) -> list[str]:
+def words_of(name: str, params: Params, only: Collection[str] | None = None) -> list[str]:
     """The options (of `only`, if given) with other values than their defaults, as they would be typed."""
     words: list[str] = []
     for option in all_options(name):
         value = params.get(option.name)
-        if (only and option.name not in only) or value in (None, False, option.default):
+        if (only is not None and option.name not in only) or value in (None, False, option.default):
             continue
         for one in value if isinstance(value, list) else [value]:
             words += [*option.spellings[:1], *([] if one is True else [str(one)])]
@@ -177,7 +177,7 @@ def _read_config(ctx: typer.Context, param: Any, path: Path | None) -> Path | No
     if path is None or ctx.resilient_parsing or not isinstance(ctx.command, _Command):
         return path
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"--config {path}: {error.strerror}; give a TOML file such as `show --toml` prints") from None
     except (ValueError, RecursionError) as error:

@@ -16,6 +16,7 @@ from glotprompt.cli.screen import definitions, note, suggest, write_json
 from glotprompt.cli.settings import settings
 from glotprompt.cli.tables import warn
 from glotprompt.config import RuntimeConfig, TuneConfig
+from glotprompt.data.decontamination import decontaminated_examples, held_out_texts
 from glotprompt.data.languages import checked_code, name_of
 from glotprompt.data.readers.records import Example, content_hash
 from glotprompt.data.sources import examples_of, inputs_of
@@ -63,8 +64,8 @@ def tune(params: Params) -> None:
         if params[option] and not method.reads_vectors:
             raise ConfigError(f"--{option.replace('_', '-')} is for --method embedding alone; leave it out")
     for option in ("held_out", "no_overlap_check"):
-        if params[option] and not parallel:
-            raise ConfigError(f"--{option.replace('_', '-')} is for --parallel; leave it out")
+        if params[option] and not (parallel or params["target_text"]):
+            raise ConfigError(f"--{option.replace('_', '-')} is for --parallel and --target-text; leave it out")
     if parallel and targets:
         raise ConfigError("--parallel (a ridge map) and --target-labels do not go together; leave one of them out")
     record = check_training_files([*params["train"], *targets], prompt, params)
@@ -78,7 +79,7 @@ def tune(params: Params) -> None:
     if method.reads_words(config):
         for remark in words_of_several_tokens(loaded, backbone.tokenizer, backbone.input_embeddings):
             note(remark)
-    target_text = inputs_of(params["target_text"] or (), how_to_read(params), loaded.template.fields)
+    target_text = _target_text(loaded, params)
     stage2 = Stage2.of(
         backbone, start, data.examples, loaded, config, data.dev, target_examples=data.target,
         parallel=pairs.pairs or (), language=language or "",
@@ -87,6 +88,17 @@ def tune(params: Params) -> None:
     _show_classifier(classifier)
     write_json(params["json"], classifier_figures(classifier, output))
     suggest("evaluate", "--classifier", output, "--data", "TARGET-TEST.tsv")
+
+
+def _target_text(task: Task, params: Params) -> list[Example]:
+    """The text of `--target-text` without that of `--held-out`."""
+    how = how_to_read(params)
+    texts = inputs_of(params["target_text"] or (), how, task.template.fields)
+    if not (texts and params["held_out"]):
+        return texts
+    texts, clean = decontaminated_examples(texts, held_out_texts((), params["held_out"], how), "target text")
+    note(f"target text: {clean.sentence()}")
+    return texts
 
 
 def _refuse_for_characters(params: Params) -> None:

@@ -18,7 +18,7 @@ _ARGUMENTS = {
     "held_out": "--held-out (or pass --no-overlap-check, which is recorded in what is saved)",
     "source": "no data folder (then the hub is read)", "text": "--text-column", "label": "--label-column",
     "adapted": "--prompt FILE", "premise": "--premise-column", "hypothesis": "--hypothesis-column",
-    "minutes": "--minutes", "target_labels": "--target-labels",
+    "minutes": "--minutes", "target_labels": "--target-labels", "label_prior": "--label-prior LABEL=NUMBER,...",
 }  # fmt: skip
 """Arguments that are no settings of a stage, and their options."""
 _STAGES = ("adapt", "tune", "doctor")
@@ -44,7 +44,11 @@ def wording_of(arguments: Sequence[str]) -> Wording:
 
 
 def _of_stage(command: str, name: str, value: str | None) -> str:
-    options = {one.name: one.spellings[0] for stage in ("tune", "adapt", command) for one in all_options(stage)}
+    from glotprompt.config import AdaptConfig, TuneConfig  # for messages alone
+
+    own = {"adapt": AdaptConfig, "tune": TuneConfig}.get(command)
+    stages = (command,) if own is not None and name in own.model_fields else ("tune", "adapt", command)
+    options = {one.name: one.spellings[0] for stage in stages for one in all_options(stage)}
     if name not in options:
         return f"--set {name}" if value is None else f"--set {name}={value}"
     return options[name] if value in (None, "True") else f"{options[name]} {value}"

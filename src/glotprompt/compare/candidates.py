@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -136,11 +136,12 @@ class Typed:
     labels: str = ""
     dev: str = ""
     held_out: Sequence[str] = ()
-    reading: Sequence[str] = ()
-    """Options on how files are read."""
-    columns: Sequence[str] = ()
-    """Those that name columns of labelled tables, that of the text first."""
+    reading: Callable[[Sequence[str], Sequence[str], Sequence[str]], Sequence[str]] = lambda *files: ()
+    """Function from a command's files, those of them with labels, and those of scored text, to the options on how files
+    are read."""
     machine: Sequence[str] = ()
+    flags: Callable[[str], Sequence[str]] = lambda command: ()
+    """Function from a command to other options that it shares with `compare`."""
 
 
 def commands(candidate: Candidate, typed: Typed, model: str, folder: str) -> list[str]:
@@ -152,34 +153,44 @@ def commands(candidate: Candidate, typed: Typed, model: str, folder: str) -> lis
 
 def _commands(candidate: Candidate, typed: Typed, model: str, folder: str) -> Iterator[list[str]]:
     adapted, started, output = (f"{folder}/{name}.safetensors" for name in ("adapted", "started", "classifier"))
-    ending = [*typed.columns, *typed.reading, *typed.machine]
     if candidate.reads == "tf-idf":
         words = ["tune", "--method", "tf-idf", "--language", typed.language, "--train", typed.labels]
-        yield [*words, "--task", typed.task, "--output", output, *typed.columns, *typed.reading]
+        files = [typed.labels]
+        yield [*words, "--task", typed.task, "--output", output, *typed.reading(files, files, ()), *typed.flags("tune")]
         return
-    scored = [*typed.held_out, *([typed.labels] if typed.labels else [])]
     if candidate.stage1:
-        aligned = candidate.stage1 in ALIGNED
-        text = _each("--parallel", typed.parallel) if aligned else _each("--target", typed.target)
-        text += [] if aligned else _each("--source", typed.train)
-        words = ["adapt", *text, "--language", typed.language, "--model", model]
-        words += ["--method", ALIGNED.get(candidate.stage1, candidate.stage1), *_each("--held-out", scored)]
-        columns = typed.columns[:2] if not aligned and typed.columns[:1] == ["--text-column"] else []
-        yield [*words, "--output", adapted, *columns, *typed.reading, *typed.machine]
+        yield [*_adapt(candidate, typed, model), "--output", adapted, *typed.machine, *typed.flags("adapt")]
+    scored = [*typed.held_out, *([typed.labels] if typed.labels else [])]
+    held_out = _each("--held-out", scored)
+    labelled = [*typed.train, *([typed.dev] if typed.dev else []), *([typed.labels] if candidate.labels else [])]
+    learned = [*_each("--train", typed.train), *(["--dev", typed.dev] if typed.dev else [])]
+    learned += ["--target-labels", typed.labels] if candidate.labels else []
     words = ["tune", *(["--prompt", adapted] if candidate.stage1 else ["--model", model, "--language", typed.language])]
     words += ["--method", str(tune_config(candidate, 0, model).method)]
     words += ["--preset", "alignment"] if candidate.reads == "embedding" else []
-    words += [*_each("--train", typed.train), *(["--dev", typed.dev] if typed.dev else []), "--task", typed.task]
-    words += ["--target-labels", typed.labels] if candidate.labels else []
-    words += _each("--target-text", typed.target) if candidate.centred else []
-    words += [*_each("--parallel", typed.parallel), *_each("--held-out", scored)] if candidate.ridge else []
+    words += [*learned, "--task", typed.task]
+    words += [*_each("--target-text", typed.target), *held_out] if candidate.centred else []
+    words += [*_each("--parallel", typed.parallel), *held_out] if candidate.ridge else []
+    unlabelled = [*(typed.target if candidate.centred else ()), *(typed.parallel if candidate.ridge else ())]
+    ending = [*typed.reading([*labelled, *unlabelled], labelled, ()), *typed.machine, *typed.flags("tune")]
     yield [*words, "--output", started if candidate.self_trained else output, *ending]
     if candidate.self_trained:
-        words = ["self-train", "--classifier", started, *_each("--unlabelled", typed.target)]
-        words += [*_each("--train", typed.train), *(["--dev", typed.dev] if typed.dev else [])]
-        words += ["--target-labels", typed.labels] if candidate.labels else []
-        words += ["--prompt", adapted] if candidate.stage1 else []
-        yield [*words, *_each("--held-out", scored), "--output", output, *ending]
+        words = ["self-train", "--classifier", started, *_each("--unlabelled", typed.target), *learned]
+        words += [*(["--prompt", adapted] if candidate.stage1 else []), *held_out, "--output", output]
+        words += typed.reading([*labelled, *typed.target], labelled, ())
+        yield [*words, *typed.machine, *typed.flags("self-train")]
+
+
+def _adapt(candidate: Candidate, typed: Typed, model: str) -> list[str]:
+    """The command of stage 1 without its output."""
+    scored = [*typed.held_out, *([typed.labels] if typed.labels else [])]
+    aligned, files = candidate.stage1 in ALIGNED, [*typed.target, *typed.train]
+    text = [*_each("--target", typed.target), *_each("--source", typed.train)]
+    if aligned:
+        files, text = [*typed.parallel], _each("--parallel", typed.parallel)
+    words = ["adapt", *text, "--language", typed.language, "--model", model]
+    words += ["--method", ALIGNED.get(candidate.stage1, candidate.stage1), *_each("--held-out", scored)]
+    return [*words, *typed.reading(files, (), scored)]
 
 
 def _each(option: str, values: Sequence[str]) -> list[str]:

@@ -103,6 +103,7 @@ class _Comparison:
         target, labels = bool(self.material.target), bool(self.material.labels)
         candidates = planned(target=target, parallel=bool(self.material.pairs), labels=labels)
         first = candidates.index(EMBEDDING) + 1
+        self.trainer.backbone(EMBEDDING)  # without it nothing can be compared, so its errors are the comparison's
         for candidate in candidates[:first]:
             self._try(candidate, 0)
         for candidate in candidates[first:]:  # so that what does not fit is told with what it needs

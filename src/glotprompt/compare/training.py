@@ -9,6 +9,8 @@ from pathlib import Path
 from glotprompt.compare.candidates import ALIGNED, Candidate, adapt_config, tune_config
 from glotprompt.config import RuntimeConfig, identity_of
 from glotprompt.data.readers.records import Example, content_hash
+from glotprompt.data.seen import seen_of
+from glotprompt.errors import UserError
 from glotprompt.inference.classifier import Adapted, PromptClassifier, load_adapted
 from glotprompt.model.backbone import Backbone
 from glotprompt.protocol import run_stage1
@@ -162,10 +164,14 @@ class Trainer:
                 result, material.target, material.train, adapted=adapted, dev=material.dev, target_examples=few
             )
             result = run_self_training(training, runtime)
+            report = result.training.self_training
+            if report is not None and report.stopped is not None:
+                raise UserError(f"self-training stopped: {report.stopped}")
         return result
 
     def whole(self, candidate: Candidate, seed: int, few: Sequence[Example]) -> PromptClassifier:
-        """The classifier that the candidate's plain commands make, trained once and kept in the folder."""
+        """The classifier that the candidate's plain commands make, trained once and kept in the folder. It has seen the
+        target labels, on which it was chosen."""
         spec, backbone = self.stage2(candidate, seed, few)[0].spec(self.backbone(candidate)), self.backbone(candidate)
         if candidate.centred or candidate.self_trained:
             about = {**spec.contents, "target_text": content_hash(self.material.target)}
@@ -177,7 +183,7 @@ class Trainer:
             lambda path: PromptClassifier.load(path, backbone),
             lambda folder: self.classifier(candidate, seed, few, folder),
         )
-        return result
+        return replace(result, seen=result.seen and seen_of(self.material.labels, result.seen))
 
     def unread(self, candidate: Candidate, seed: int) -> int:
         """Characters of the texts that a candidate on sentence vectors reads and that none has read in the same way."""

@@ -15,6 +15,7 @@ from glotprompt.data.datasets.americas import AMERICASNLI
 from glotprompt.data.datasets.catalog import DATASETS, Reference, dataset, parse_reference
 from glotprompt.data.languages import same_language
 from glotprompt.data.readers.normalise import words
+from glotprompt.data.readers.records import Example
 from glotprompt.data.sources import Reading, texts_of, texts_to_compare
 from glotprompt.errors import ConfigError, DataError, setting
 
@@ -309,6 +310,15 @@ def decontaminated(texts: Sequence[str], held_out: EvaluationText, name: str) ->
             f" {setting('held_out')}"
         )
     return result
+
+
+def decontaminated_examples(
+    examples: Sequence[Example], held_out: EvaluationText, name: str
+) -> tuple[list[Example], CleanText]:
+    """The examples none of whose texts `decontaminated` removes, and what it says of their texts."""
+    clean = decontaminated([text for one in examples for text in one.fields.values()], held_out, name)
+    texts = set(clean.texts)
+    return [one for one in examples if texts.issuperset(one.fields.values())], clean
 
 
 EvaluationText = Mapping[str, Sequence[str]] | Sequence[str]

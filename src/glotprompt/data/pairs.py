@@ -189,9 +189,16 @@ def shared_words(target_sides: Iterable[str], texts: Iterable[str]) -> float:
 
 def _word_counts(texts: Iterable[str]) -> Counter[str]:
     lines = (unicodedata.normalize("NFC", text.casefold()) for text in texts)
-    # Marks that stand on a letter are no punctuation.
-    words = (re.sub(r"^[^\w']+|[^\w'\u0300-\u036f]+$", "", word) for line in lines for word in line.split())
+    words = (_bare(word) for line in lines for word in line.split())
     return Counter(word for word in words if word)
+
+
+def _bare(word: str) -> str:
+    """A word without punctuation around it; marks on a last letter (accents, vowel signs) are none."""
+    word = re.sub(r"^[^\w']+", "", word)
+    while word and re.match(r"[^\w']", word[-1]) and not unicodedata.category(word[-1]).startswith("M"):
+        word = word[:-1]
+    return word
 
 
 def out_of_step(pairs: Sequence[Pair]) -> list[OutOfStep]:

@@ -13,17 +13,24 @@ MOST, BYTES = 1000, 4
 One text in some millions has a digest that it should not have."""
 
 
-def seen_of(examples: Iterable[Example]) -> str:
-    """The digests of the examples' texts, without their labels, as base64."""
-    return b64encode(b"".join(sorted(set(map(_digest, examples)))[:MOST])).decode("ascii")
+def seen_of(examples: Iterable[Example], seen: str = "") -> str:
+    """The digests of the examples' texts, without their labels, and those of `seen`, as base64."""
+    digests = {*map(_digest, examples)} | _digests(seen)
+    return b64encode(b"".join(sorted(digests)[:MOST])).decode("ascii")
 
 
 def num_seen(examples: Iterable[Example], seen: str) -> int:
-    """How many of the examples have a text with one of these digests: of a training on more than `MOST` texts those
-    that are in its sample."""
-    digests = b64decode(seen)
-    known = {digests[start : start + BYTES] for start in range(0, len(digests), BYTES)}
-    return sum(_digest(one) in known for one in examples)
+    """How many of the examples have a text that a classifier was trained on, by its digests. Where these are a sample,
+    an estimate: the share among the examples that would be in the sample, if they had been trained on."""
+    known, ours = _digests(seen), [_digest(one) for one in examples]
+    comparable = [one for one in ours if len(known) < MOST or one <= max(known)]
+    found = sum(one in known for one in comparable)
+    return round(found / len(comparable) * len(ours)) if found else 0
+
+
+def _digests(seen: str) -> set[bytes]:
+    content = b64decode(seen)
+    return {content[start : start + BYTES] for start in range(0, len(content), BYTES)}
 
 
 def _digest(example: Example) -> bytes:

@@ -124,7 +124,8 @@ def texts_to_compare(source: str, reading: Reading) -> list[str]:
     (headlines) but also the rest (articles). Raises `ConfigError` for a reference without a split."""
     reference = parse_reference(source)
     if reference is None:
-        return read_for_comparison(source, reading)
+        named = [getattr(reading, column) or column for column in ("text", "premise", "hypothesis")]
+        return read_for_comparison(source, reading, named)
     if reference.split is None:
         raise ConfigError(f"{reference}: which split? Write one behind it, such as {reference}:test")
     path, columns = reference.dataset.place(

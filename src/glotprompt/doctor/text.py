@@ -108,7 +108,7 @@ class Reference:
 def references() -> dict[str, Reference]:
     """The languages of assets/references.toml by ISO 639-3 code."""
     path = files("glotprompt") / "assets" / "references.toml"
-    entries: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    entries: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     return {
         code: Reference(entry["name"], tuple(entry["sentences"]), frozenset(entry["function_words"].split()))
         for code, entry in entries.items()

@@ -97,9 +97,11 @@ class System(Config):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        for name in ("centred", "ridge"):
-            if getattr(self, name) and not METHODS[self.method].reads_vectors:
+        for name in (one for one in ("centred", "ridge") if getattr(self, one)):
+            if not METHODS[self.method].reads_vectors:
                 raise ValueError(f"{name} is for sentence vectors (method embedding), not for {self.method}")
+            if self.self_train:
+                raise ValueError(f"self_train trains stage 2 anew, which is not {name}; leave one of them out")
         for table in _TABLES:
             for name in getattr(self, table):
                 _check_setting(table, name)
@@ -310,7 +312,7 @@ def load(path: Path, scale: ScaleName = "paper", changes: Sequence[str] = ()) ->
     if not path.exists() and path.parent == Path() and packaged.is_file():
         path = packaged
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(
             f"{path}: no such file; expected an experiment, such as experiments/fig4_few_shot.toml"
@@ -335,7 +337,6 @@ def load(path: Path, scale: ScaleName = "paper", changes: Sequence[str] = ()) ->
 
 def _with_paths(experiment: Experiment, folder: Path) -> Experiment:
     """The experiment with the full paths of its own files, which are relative to its folder."""
-
     shots = str(next(iter(experiment.varies.get("shots", ())), ""))
 
     def whole(word: str, key: str) -> str:
@@ -356,10 +357,7 @@ def _with_paths(experiment: Experiment, folder: Path) -> Experiment:
         dev=None if experiment.dev is None else whole(experiment.dev, "dev"),
         source_texts=tuple(whole(word, "source_texts") for word in experiment.source_texts),
         **{key: of_targets(key) for key in ("tests", "texts", "centre", "target_labels")},
-        pairs={
-            target: tuple(whole(word, f"pairs.{target}") for word in words)
-            for target, words in experiment.pairs.items()
-        },
+        pairs={one: tuple(whole(word, f"pairs.{one}") for word in words) for one, words in experiment.pairs.items()},
         task=str(folder / task) if task is not None and (folder / task).is_file() else task,
     )
 

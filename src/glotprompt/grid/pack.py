@@ -41,8 +41,8 @@ def pack(store: Store, file: Path) -> Path:
 
 
 def unpack(file: Path, store: Store) -> None:
-    """Add the content of a packed file to a store, but for steps that another process is writing. Raises `DataError` for
-    any other file."""
+    """Add the content of a packed file to a store, but for steps that another process is writing. Raises `DataError`
+    for any other file."""
     tests: dict[str, dict[str, Any]] = {}
     for line in _lines(file):
         if "experiment" in line:

@@ -290,18 +290,21 @@ class PromptClassifier(Saved):
         """Classify texts or (premise, hypothesis) pairs; `labels` restricts the choice to some of the labels."""
         log_probs = self.log_probabilities(inputs, batch_size)
         offsets = None if self.offsets is None else np.array(self.offsets)
-        probabilities = with_offsets(log_probs, offsets, self.task.indices(labels))
-        names = self.task.labels
-        return [
-            Prediction(names[int(row.argmax())], dict(zip(names, row.tolist(), strict=True))) for row in probabilities
-        ]
+        rows, names = with_offsets(log_probs, offsets, self.task.indices(labels)), self.task.labels
+        return [Prediction(names[int(row.argmax())], dict(zip(names, row.tolist(), strict=True))) for row in rows]
+
+    @property
+    def uniform_prior(self) -> dict[str, float]:
+        """All labels alike, but for those of which a head without label words has seen no example."""
+        seen = None if self.head is None or self.report is None else self.report.labels
+        return {name: float(seen is None or seen.get(name, 0) > 0) for name in self.task.labels}
 
     def with_label_prior(self, texts: Sequence[Input], prior: dict[str, float] | None = None) -> PromptClassifier:
         """The same classifier with one offset per label, fitted on unlabelled target text so that the mean predicted
-        probabilities meet `prior` (None: uniform). Do not fit on the texts that are to be scored."""
-        names = self.task.labels
-        self.task.indices(list(prior or ()))
-        target = [1.0] * len(names) if prior is None else [float(prior.get(name, 0.0)) for name in names]
+        probabilities meet `prior` (None: `uniform_prior`). Do not fit on the texts that are to be scored."""
+        names, prior = self.task.labels, self.uniform_prior if prior is None else prior
+        self.task.indices(list(prior))
+        target = [float(prior.get(name, 0.0)) for name in names]
         offsets = fit_offsets(self.log_probabilities(texts), target)
         finite = np.where(np.isfinite(offsets), offsets, -1e9)
         recorded = LabelPrior(prior=dict(zip(names, target, strict=True)), num_texts=len(texts))

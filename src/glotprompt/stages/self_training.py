@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from glotprompt.config import Config, RuntimeConfig, TuneConfig
-from glotprompt.data.decontamination import EvaluationText, decontaminated
-from glotprompt.data.readers.records import Example, Labelled, content_hash, examples_from
-from glotprompt.errors import ConfigError, DataError, setting
+from glotprompt.data.decontamination import EvaluationText, decontaminated_examples
+from glotprompt.data.readers.records import Example, Labelled, content_hash, examples_from, text_key
+from glotprompt.errors import ConfigError, DataError, counted, setting
 from glotprompt.inference.classifier import Adapted, Input, PromptClassifier, fields_of
 from glotprompt.methods import METHODS
 from glotprompt.model.modules.stack import packed
@@ -40,7 +40,7 @@ class SelfTrainConfig(Config):
     """Share of the texts of each predicted label that are trained on, the surest ones."""
     label_prior: dict[str, float] | None = None
     """How frequent the labels are in the target text, to which the predictions are calibrated before they are believed;
-    None: all alike."""
+    None: all alike that the classifier has learned."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,20 @@ class SelfTraining:
     ) -> SelfTraining:
         """The arguments are those of `self_train`, which says what is refused."""
         _check_start(classifier, adapted)
+        learned = classifier.training
+        if learned.target_examples and learned.self_training is None and not target_examples:
+            raise ConfigError(
+                f"the classifier has learned from {counted(learned.target_examples, 'target label')}, too; give them"
+                f" as {setting('target_labels')}"
+            )
         config = config or SelfTrainConfig()
         classifier.task.indices(list(config.label_prior or ()))
         texts, decontamination = [Example(fields_of(item)) for item in unlabelled], None
         if len(held_out):
-            clean = decontaminated([text for one in texts for text in one.fields.values()], held_out, "unlabelled text")
-            known, decontamination = set(clean.texts), Decontamination.model_validate({"target": clean.to_json()})
-            texts = [one for one in texts if known.issuperset(one.fields.values())]
-        labelled = {frozenset(one.fields.items()) for one in target_examples}
-        texts = [one for one in texts if frozenset(one.fields.items()) not in labelled]
+            texts, clean = decontaminated_examples(texts, held_out, "unlabelled text")
+            decontamination = Decontamination.model_validate({"target": clean.to_json()})
+        labelled = set(map(text_key, target_examples))
+        texts = [one for one in texts if text_key(one) not in labelled]
         if not texts:
             raise DataError("there is no unlabelled target text to learn from; give at least one text")
         tune = TuneConfig(**classifier.training.config)
@@ -96,8 +101,8 @@ class SelfTraining:
     @property
     def prior(self) -> list[float]:
         """The share of each label, in the task's order."""
-        labels, prior = self.classifier.task.labels, self.config.label_prior
-        weights = [1.0 if prior is None else prior.get(label, 0.0) for label in labels]
+        prior = self.classifier.uniform_prior if self.config.label_prior is None else self.config.label_prior
+        weights = [prior.get(label, 0.0) for label in self.classifier.task.labels]
         return [weight / (sum(weights) or 1.0) for weight in weights]
 
     def stage2(self, pseudo: Sequence[Example] = ()) -> Stage2:
@@ -241,7 +246,8 @@ def _collapse(labels: Int[NDArray[np.int64], " text"], training: SelfTraining, *
         if count > max(COLLAPSE_SHARE, share) * len(labels):
             return f"{100 * count / len(labels):.0f} % of the texts were taken for {name!r}"
         if missing and not count and share * len(labels) >= EXPECTED:
-            return f"no text was taken for {name!r}, where the prior expects {share * len(labels):.0f}"
+            expected = f"{share * len(labels):.0f}; if there are fewer, say so with {setting('label_prior')}"
+            return f"no text was taken for {name!r}, where the prior expects {expected}"
     return None
 
 
@@ -250,6 +256,8 @@ def _check_start(classifier: PromptClassifier, adapted: Adapted | None) -> None:
     method = METHODS[classifier.method]
     if classifier.training.pairs:
         raise ConfigError("the classifier maps its language by translations, and would be tuned without; give another")
+    if classifier.training.centred_on is not None:
+        raise ConfigError("the classifier is centred by target text, and would be tuned without; give one that is not")
     stands_on_stage_1 = method.stage1 is not None or (method.reads_vectors and bool(classifier.body.tensors()))
     if adapted is None and stands_on_stage_1:
         raise ConfigError(

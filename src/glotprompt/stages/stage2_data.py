@@ -13,6 +13,7 @@ from glotprompt.data.readers.records import (
     Example,
     content_hash,
     content_of_pairs,
+    most_per_label,
     rows_by_text,
     shots_per_class,
     stratified_folds,
@@ -100,7 +101,7 @@ class Stage2:
             method, config, adapted, examples, train, held, bool(dev), task, language, target_examples, *of_target
         )
         if method.reads_vectors and target_examples:
-            folds = [[len(train) + row for row in fold] for fold in _folds(target_examples, config)]
+            folds = [[len(train) + row for row in fold] for fold in _folds(target_examples, config, train)]
             judged = target_examples if folds else ()
             stage2 = replace(stage2, target_train=target_examples, target_dev=judged, folds=folds)
         return replace(stage2, pairs=parallel)
@@ -118,11 +119,11 @@ class Stage2:
         """Without dev examples all examples are trained on, and judge the penalty in folds."""
         refuse_unknown_labels([*examples, *(dev or ())], task)
         train = examples
+        if config.most_per_label is not None:
+            train = most_per_label(train, config.most_per_label, config.seed)
         if config.shots_per_class is not None:
-            train = shots_per_class(examples, config.shots_per_class, config.seed)
+            train = shots_per_class(train, config.shots_per_class, config.seed)
         folds = [] if dev else _folds(train, config)
-        if any(len({one.label for row, one in enumerate(train) if row not in fold}) < 2 for fold in folds):
-            folds = []  # a fit on the others would know one label
         stage2 = cls(method, config, None, examples, train, dev or train, bool(dev), task, language)
         return replace(stage2, strengths=NGRAM_STRENGTHS, folds=folds)
 
@@ -177,7 +178,10 @@ class Stage2:
         )
 
 
-def _folds(examples: Sequence[Example], config: TuneConfig) -> list[list[int]]:
-    """Folds of a cross-validation; none for a single text."""
+def _folds(examples: Sequence[Example], config: TuneConfig, beside: Sequence[Example] = ()) -> list[list[int]]:
+    """Folds of a cross-validation, of which a fit on the other examples, and on those `beside`, knows two labels."""
     num = min(MOST_FOLDS, sum(map(len, rows_by_text(examples).values())))
-    return stratified_folds(examples, num, config.seed) if num > 1 else []
+    folds = stratified_folds(examples, num, config.seed) if num > 1 else []
+    others = {one.label for one in beside}
+    rest = [others | {one.label for row, one in enumerate(examples) if row not in fold} for fold in folds]
+    return [fold for fold, labels in zip(folds, rest, strict=True) if len(labels) > 1]

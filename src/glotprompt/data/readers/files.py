@@ -99,12 +99,14 @@ def read_examples(
     return examples
 
 
-def read_for_comparison(source: Source, options: ReadOptions = USUAL) -> list[str]:
+def read_for_comparison(
+    source: Source, options: ReadOptions = USUAL, named: Collection[str] = ("text", "premise", "hypothesis")
+) -> list[str]:
     """All texts of a file, for overlap checks: its lines, or in a table the cells of all text columns.
 
-    A column is text if half of its cells have two or more words, or `_LONG` letters of a caseless script, which may
-    have no spaces. Quotes that break csv's rules are read as characters, and a first line that is no header as a row.
-    Nothing is normalised.
+    A column is text if it is one of `named`, or if half of its cells have two or more words, or `_LONG` letters of a
+    caseless script, which may have no spaces. Quotes that break csv's rules are read as characters, and a first line
+    that is no header as a row. Nothing is normalised.
     """
     options = replace(options, normalise=False)
     if format_of(source, options) == "txt":
@@ -115,7 +117,7 @@ def read_for_comparison(source: Source, options: ReadOptions = USUAL) -> list[st
         cells = [
             value for row in table.rows if isinstance(value := row.values.get(column), str) and not is_blank(value)
         ]
-        if cells and 2 * sum(map(_is_text, cells)) >= len(cells):
+        if column in named or (cells and 2 * sum(map(_is_text, cells)) >= len(cells)):
             texts += cells
     table.bad.finish(len(texts), "texts")
     return texts
@@ -295,7 +297,7 @@ def read_mapping(path: Source, expected: str) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; expected {expected}")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         table: Any = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not readable as TOML or JSON ({toml_fault(error, path)})") from None
