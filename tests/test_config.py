@@ -38,7 +38,7 @@ OTHER_TUNE: dict[str, Any] = {
     "weight_decay": 0.01, "clip_norm": 2.0, "top_k_layers": 18, "bottom_k_layers": 18, "loss_over": "vocabulary",
     "dev_share": 0.2, "shots_per_class": 5, "prompt_length": 31, "init_std": 1.0, "seed": 1, "method": "mad-x",
     "dropout": True, "task_adapter": "houlsby", "task_adapter_reduction": 8, "head": "linear", "layer": 5,
-    "target_weight": 3.0, "initialise": "text", "reparameterisation": 512, "most_per_label": 100,
+    "target_weight": 3.0, "initialise": "noise", "reparameterisation": 512, "most_per_label": 100,
 }  # fmt: skip
 """One value other than the default for every field."""
 

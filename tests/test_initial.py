@@ -1,4 +1,4 @@
-"""What both stages start from: noise, real tokens, saved prompts."""
+"""What stage 1 starts from: noise, real tokens, saved prompts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ import glotprompt as gp
 from glotprompt.data.characters import CharacterMap, Rewriting
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.model.modules.real_tokens import key_values_of_text
-from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.stages.initial import Initial
 from glotprompt.training.objectives.inputs import masking_corpus
 from glotprompt.training.objectives.scoring import evaluation_batches, score_masked_tokens
 
-from .toys import QUIET, SOURCE, TASK, TOY, topics
+from .toys import QUIET, SOURCE, TOY
 
 Make = Callable[[str], gp.Backbone]
 ADAPT = gp.AdaptConfig(
@@ -204,34 +203,6 @@ def test_real_tokens_are_for_prompts(backbone: gp.Backbone, method: str) -> None
     config = ADAPT.replace(method=method, initialise="text")
     with pytest.raises(ConfigError, match="trains no prompt in stage 1"):
         gp.adapt(backbone, TOY, SOURCE, "xxx", config, QUIET)
-
-
-def test_stage_2_starts_with_tokens_of_its_examples(backbone: gp.Backbone) -> None:
-    """The text is that of the training examples; the rate is too low to move it."""
-    config = gp.TuneConfig(
-        method="prompt-tuning", initialise="text", prompt_length=3, epochs=1, max_length=16, learning_rate=1e-30
-    )
-    made = [gp.tune(backbone, None, topics(), TASK, config.replace(seed=seed), QUIET) for seed in (0, 0, 1)]
-    prompts = [one.body.key_values() for one in made if isinstance(one.body, SoftPrompt)]
-    assert torch.equal(prompts[0], prompts[1])
-    assert not torch.equal(prompts[0], prompts[2]), "the seed draws them"
-    special = torch.tensor(backbone.tokenizer.all_special_ids)
-    rows = [torch.tensor(backbone.tokenizer(example.fields["text"])["input_ids"]) for example in topics()]
-    assert any(torch.equal(prompts[0], key_values_of_text(backbone, [row], special, 3)) for row in rows)
-
-
-@pytest.mark.parametrize(
-    ("method", "initialise", "message"),
-    [
-        ("prompt-tuning", "vocabulary", 'prompt-tuning starts from initialise="noise" or initialise="text"'),
-        ("input-prompt", "text", 'input-prompt starts from initialise="vocabulary" or initialise="noise"'),
-    ],
-)
-def test_each_method_of_stage_2_has_starts_of_its_own(
-    backbone: gp.Backbone, method: str, initialise: Any, message: str
-) -> None:
-    with pytest.raises(ConfigError, match=message):
-        gp.tune(backbone, None, topics(), TASK, gp.TuneConfig(method=method, initialise=initialise), QUIET)
 
 
 # --- with the rest of stage 1

@@ -292,12 +292,9 @@ class TuneConfig(Config):
     """Standard deviation of the noise of such a prompt."""
     reparameterisation: int | None = Field(default=None, ge=1)
     """prompt-tuning: as in stage 1."""
-    initialise: Literal["noise", "text", "vocabulary"] = Field(
-        default_factory=lambda values: "vocabulary" if values.get("method") == "input-prompt" else "noise"
-    )
-    """Initial vectors where no stage 1 made them. "noise": normal noise with `init_std`. prompt-tuning, "text": the
-    frozen model's own keys and values at tokens of the training examples. input-prompt, "vocabulary": the embeddings of
-    random tokens (its default; Lester et al. 2021: better than noise)."""
+    initialise: Literal["vocabulary", "noise"] = "vocabulary"
+    """input-prompt: initial vectors: the embeddings of random tokens (Lester et al. 2021: better than noise), or normal
+    noise with `init_std`."""
     seed: int = Field(default=0, ge=0)
     """Random seed of initialisation, sampling and order."""
 

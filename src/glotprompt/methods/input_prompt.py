@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from glotprompt import model
 from glotprompt.config import TuneConfig
-from glotprompt.errors import ConfigError, setting
 from glotprompt.method_registry import Look
 from glotprompt.methods.method import Method, Parts
 
 
 def _fresh_vectors(backbone: model.Backbone, parts: Parts, config: TuneConfig) -> model.InputPrompt:
-    if config.initialise == "text":
-        raise ConfigError(
-            f"input-prompt starts from {setting('initialise', 'vocabulary')} or {setting('initialise', 'noise')}"
-        )
     std = config.init_std if config.initialise == "noise" else None
     return model.InputPrompt.initialise(backbone, config.prompt_length, std, config.seed)
 
@@ -31,7 +26,12 @@ INPUT_PROMPT = Method(
     stage2="vectors before the word embeddings",
     # Lester et al. 2021: 0.3, with Adafactor and T5's larger embeddings; see docs/log.md, 2026-11-30.
     rates={"tune": 3e-2},
-    settings={"tune": dict.fromkeys(("prompt_length", "init_std", "initialise"), "starts no prompt from noise")},
+    settings={
+        "tune": {
+            **dict.fromkeys(("prompt_length", "init_std"), "starts no prompt from noise"),
+            "initialise": "trains no vectors at the input",
+        }
+    },
     begin_tune=_fresh_vectors,
     tunes_once=True,
 )

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from glotprompt import model
 from glotprompt.config import AdaptConfig, TuneConfig
-from glotprompt.errors import ConfigError, setting
+from glotprompt.errors import ConfigError
 from glotprompt.method_registry import Look
 from glotprompt.methods.method import Method, Parts
 
@@ -43,10 +43,6 @@ def _continued_prompt(backbone: model.Backbone, parts: Parts, config: TuneConfig
 
 
 def _noise(backbone: model.Backbone, parts: Parts, config: TuneConfig) -> model.SoftPrompt:
-    if config.initialise == "vocabulary":
-        raise ConfigError(
-            f"prompt-tuning starts from {setting('initialise', 'noise')} or {setting('initialise', 'text')}"
-        )
     layers = _trained_layers(backbone.num_layers, config, backbone.num_layers)
     shape = backbone.prompt_shape(config.prompt_length)
     return _reparameterised(model.SoftPrompt.initialise(shape, config.init_std, config.seed, layers), config)
@@ -109,9 +105,7 @@ PROMPT_TUNING = Method(
     stage2="prompts of all layers",
     rates={"tune": 1e-3},  # section 4.2
     settings={
-        "tune": dict.fromkeys(
-            ("prompt_length", "init_std", "initialise", "reparameterisation"), "starts no prompt from noise"
-        )
+        "tune": dict.fromkeys(("prompt_length", "init_std", "reparameterisation"), "starts no prompt from noise")
     },
     begin_tune=_noise,
     deliver=_folded,

@@ -115,10 +115,7 @@ def without_effect(config: AdaptConfig | TuneConfig) -> dict[str, str]:
 def switched_off(config: AdaptConfig | TuneConfig) -> set[str]:
     """The settings whose value is off, as if there were no such setting."""
     off = {"reparameterisation"} if config.reparameterisation is None else set[str]()
-    if isinstance(config, AdaptConfig):
-        return off | ({"mlm_hold"} if config.mlm_hold == 0 else set[str]())
-    starts_from_noise = config.initialise == "noise" and METHODS[config.method or "prompt-tuning"].has_prompt
-    return off | ({"initialise"} if starts_from_noise else set[str]())
+    return off | {"mlm_hold"} if isinstance(config, AdaptConfig) and config.mlm_hold == 0 else off
 
 
 def departures(config: AdaptConfig | TuneConfig) -> dict[str, Any]:
@@ -161,7 +158,11 @@ def _conditions_of_tune(config: TuneConfig, method: Method) -> _Conditions:
         (config.head != "pooled", "states that are pooled are not kept", ("state_cache",)),
         (config.head == "cloze", "a linear head reads no words", ("loss_over",)),
         (not method.reads_characters, f"{method.name} reads no tokens", ("max_length", "layer", "eval_batch_size")),
-        (config.initialise == "noise", "the prompt does not start from noise", ("init_std", "reparameterisation")),
+        (
+            config.initialise == "noise" or "initialise" not in method.settings.get("tune", {}),
+            "the prompt does not start from noise",
+            ("init_std",),
+        ),
         (
             config.reparameterisation is None or bool(config.top_k_layers or config.bottom_k_layers),
             "an MLP makes the prompt",

@@ -1,8 +1,8 @@
-"""What prompts start as: noise or real tokens; in stage 1 also a saved prompt or the sum of several."""
+"""What the prompts of stage 1 start as: noise, real tokens, a saved prompt or the sum of several."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glotprompt.config import AdaptConfig, TuneConfig
+from glotprompt.config import AdaptConfig
 from glotprompt.errors import ConfigError, DataError, setting
 from glotprompt.inference.classifier import LanguagePrompt
 from glotprompt.inference.combination import digest_of, ingredients, weighted_sum
@@ -21,9 +21,6 @@ from glotprompt.model.modules.real_tokens import key_values_of_text
 from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.tokens import Sequences, SpecialIds
 from glotprompt.records import Ingredient
-from glotprompt.stages.stage2_data import Stage2
-from glotprompt.training.objectives.batches import token_sequences
-from glotprompt.training.objectives.inputs import rewritten_fields
 
 Initial = LanguagePrompt | Sequence[tuple[LanguagePrompt, float]]
 """A saved prompt to start from, or several with their weights in the sum."""
@@ -105,21 +102,7 @@ def begin_adapt(
     return SoftPrompt(key_values, positions=config.positions)
 
 
-def begin_tune(backbone: Backbone, stage2: Stage2, parts: Mapping[str, Module]) -> Module:
-    """What stage 2 trains, at its start; `parts` are of stage 1. `initialise="text"` reads the training examples, and
-    raises `DataError` as `begin_adapt` does."""
-    config, method = stage2.config, stage2.method
-    body = method.begin_tune(backbone, parts, config)
-    if config.initialise != "text" or "initialise" not in method.settings.get("tune", {}):
-        return body
-    assert isinstance(body, SoftPrompt)
-    fields = rewritten_fields([one.fields for one in stage2.learned], stage2.characters)
-    texts = [" ".join(row.values()) for row in fields]
-    sequences = token_sequences(texts, backbone.tokenizer, config.max_length, "none")
-    return SoftPrompt(_prompt_of_text(backbone, sequences, config), body.trained_layers)
-
-
-def _prompt_of_text(backbone: Backbone, text: Sequences, config: AdaptConfig | TuneConfig) -> Tensor:
+def _prompt_of_text(backbone: Backbone, text: Sequences, config: AdaptConfig) -> Tensor:
     """The model's own keys and values at tokens of a text, drawn by seed."""
     order = np.random.default_rng([config.seed, 4]).permutation(len(text))
     sequences = (torch.from_numpy(text[int(i)]) for i in order)

@@ -24,7 +24,6 @@ from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.model.modules.stack import trained_of
 from glotprompt.records import TuneReport, UnknownShare
 from glotprompt.stages.closed_form import fit_characters, fit_vectors
-from glotprompt.stages.initial import begin_tune
 from glotprompt.stages.stage1 import count_unknown
 from glotprompt.stages.stage2_data import Stage2
 from glotprompt.task import Task
@@ -60,7 +59,7 @@ def train_stage2(
             f"{setting('target_weight')}: there are no target labels to weigh; give some, or leave it out"
         )
     parts = {} if adapted is None else {name: part.restored(backbone) for name, part in adapted.parts.items()}
-    body = begin_tune(backbone, stage2, parts).to(backbone.device)
+    body = method.begin_tune(backbone, parts, config).to(backbone.device)
     if not method.reads_characters:
         check_length(backbone, config.max_length, body)
         _check_layer(backbone, stage2, body)
