@@ -13,9 +13,22 @@ from glotprompt.report import languages, paper_tables
 from glotprompt.report.results import Experiment, Run, key_name, read_results, value_name, varied_name
 from glotprompt.report.sections import make_section
 from glotprompt.report.series import along_layers, along_setting
+from glotprompt.report.significance import significance_table
 from glotprompt.report.table_files import Table
 
-from .stores import COST, Cell, accuracy_of, answer, cell, cost_result, full_plans, plan, result, write_store
+from .stores import (
+    COST,
+    NUM_EXAMPLES,
+    Cell,
+    accuracy_of,
+    answer,
+    cell,
+    cost_result,
+    full_plans,
+    plan,
+    result,
+    write_store,
+)
 
 
 def read(folder: Path, record: dict[str, Any], found: Callable[[Cell], dict[str, Any] | None] = answer) -> Experiment:
@@ -210,7 +223,7 @@ def test_significance_of_ours(tmp_path: Path) -> None:
         same = {**one, "method": "soft-prompt"} if one["method"] == "prompt-tuning" else one
         return result(same, accuracy[one["method"]])
 
-    table = paper_tables.significance_table(read(tmp_path, record, found))
+    table = significance_table(read(tmp_path, record, found))
     assert table is not None
     shown = texts(table)
     assert shown["Prefix tuning, no adaptation"] == ["-", "-", "0.0 [0.0, 0.0]", "-"]  # the same predictions
@@ -220,20 +233,41 @@ def test_significance_of_ours(tmp_path: Path) -> None:
     assert own.startswith("*+50.0 [+")
     assert "10,000 resamples" in table.caption
     assert "95 % intervals" in table.caption
+    assert "for the mean, each language is resampled separately. Bold" in table.caption
+
+
+def test_translations_of_the_same_items_are_drawn_together(tmp_path: Path) -> None:
+    def captioned(*shared: str) -> str:
+        def found(one: Cell) -> dict[str, Any]:
+            made = result(one, 50.0)
+            if one["target"] in shared:
+                made["predictions"]["ids"] = [f"{number}" for number in range(NUM_EXAMPLES)]
+            return made
+
+        runs = [*cells("soft-prompt", "sna", "yor", "ibo"), *cells("mad-x", "sna", "yor", "ibo")]
+        table = significance_table(read(tmp_path / "-".join(shared), plan("t", "table2", runs), found))
+        assert table is not None
+        return table.caption
+
+    assert "all languages have the same test items, and each draw takes the same ones" in captioned("sna", "yor", "ibo")
+    some = (
+        "each draw takes the same items for languages that share their test items (sna, ibo), the others are resampled"
+    )
+    assert some in captioned("sna", "ibo")
 
 
 def test_no_significance_without_ours(tmp_path: Path) -> None:
     other = read(tmp_path / "a", plan("t", "table2", [*cells("mad-x", "sna"), *cells("fine-tuning", "sna")]))
-    assert paper_tables.significance_table(other) is None
+    assert significance_table(other) is None
     record = plan("t", "table2", [*cells("mad-x", "sna"), *cells("soft-prompt", "sna")])
     undone = read(tmp_path / "b", record, scored({("mad-x", "sna", 0): 50.0}))
-    assert paper_tables.significance_table(undone) is None
+    assert significance_table(undone) is None
 
 
 def test_controls_compare_with_the_targets_own_prompt(tmp_path: Path) -> None:
     record = plan("controls", "controls", [*cells("soft-prompt", "sna", prompt_of="another language"),
                                            *cells("soft-prompt", "sna", prompt_of="target")])  # fmt: skip
-    table = paper_tables.significance_table(read(tmp_path, record))
+    table = significance_table(read(tmp_path, record))
     assert table is not None
     assert [row[0].text for row in table.rows] == ["Adapted soft prompt, prompt of another language"]
 

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from glotprompt.errors import DataError
-from glotprompt.report.significance import RESAMPLES, compare_predictions, paired_bootstrap, per_example
+from glotprompt.report.significance import (
+    RESAMPLES,
+    compare_predictions,
+    drawn_together,
+    paired_bootstrap,
+    per_example,
+    same_items,
+)
 
 
 def test_no_difference_has_an_interval_around_zero() -> None:
@@ -57,6 +64,40 @@ def test_mean_over_languages_counts_them_alike_and_each_is_drawn_by_itself() -> 
     assert found.num_examples == 4000
 
 
+def test_languages_with_the_same_items_draw_them_together() -> None:
+    """What helps on a sentence helps in every language: twelve translations are no twelve times the evidence."""
+    draw = np.random.default_rng(11)
+    of_sentence = draw.choice([-1.0, 0.0, 1.0], size=300, p=[0.2, 0.5, 0.3])
+    languages = [dict(enumerate(of_sentence.tolist())) for _ in range(12)]
+    found = [
+        paired_bootstrap(drawn_together([{f"{i}": value for i, value in one.items()} for one in languages], groups))
+        for groups in ([[*range(12)]], [[index] for index in range(12)])
+    ]
+    together, apart = (one for one in found if one is not None)
+    assert together.mean == pytest.approx(apart.mean) == pytest.approx(100 * of_sentence.mean())
+    error = 100 * of_sentence.std() / math.sqrt(300)
+    assert together.high - together.low == pytest.approx(2 * 1.96 * error, rel=0.04)
+    assert apart.high - apart.low == pytest.approx(2 * 1.96 * error / math.sqrt(12), rel=0.04)
+    assert (together.num_examples, apart.num_examples) == (300, 3600)
+
+
+def test_an_item_that_a_language_lacks_leaves_the_mean_over_languages() -> None:
+    languages = [{"a": 1.0, "b": 0.0, "c": -1.0, "d": 1.0}, {"a": 1.0, "b": 1.0, "c": 0.0}, {"x": 1.0, "y": 0.0}]
+    arrays = drawn_together(languages, [[0, 1], [2]])
+    assert [array.size for array in arrays] == [4, 2]
+    found = paired_bootstrap(arrays)
+    assert found is not None
+    assert found.mean == pytest.approx(100 * (1 / 4 + 2 / 3 + 1 / 2) / 3)
+
+
+def test_items_are_the_same_by_id_and_gold_label() -> None:
+    first = {"1": "a", "2": "b", "3": "a"}
+    lacks_one, other_labels, other_ids = {"1": "a", "3": "a"}, {"1": "b", "2": "b", "3": "a"}, {"7": "a", "8": "b"}
+    assert same_items([first, other_labels, lacks_one, other_ids]) == [[0, 2], [1], [3]]
+    assert same_items([first, {"1": "a"}]) == [[0], [1]], "most are missing"
+    assert same_items([{}, {}]) == [[0], [1]], "nothing is known of them"
+
+
 def test_the_same_as_drawing_examples_one_by_one() -> None:
     values = np.random.default_rng(9).choice([-1.0, -0.5, 0.0, 0.5, 1.0], size=50)
     found = paired_bootstrap([values])
@@ -80,13 +121,13 @@ def test_nothing_to_compare() -> None:
 def test_examples_are_paired_by_id_and_averaged_over_seeds() -> None:
     ours = [{"a": True, "b": True, "c": False}, {"c": False, "b": False, "a": True}]
     theirs = [{"b": True, "a": False, "x": True}]
-    assert per_example(ours, theirs).tolist() == [1.0, -0.5]  # a, b; c and x have no counterpart
+    assert per_example(ours, theirs) == {"a": 1.0, "b": -0.5}  # c and x have no counterpart
 
 
 def test_more_seeds_are_not_more_examples() -> None:
     run = {f"{i}": i % 3 > 0 for i in range(90)}
     other = {f"{i}": i % 3 > 1 for i in range(90)}
-    once, thrice = (paired_bootstrap([per_example([run] * n, [other] * n)]) for n in (1, 3))
+    once, thrice = (paired_bootstrap(drawn_together([per_example([run] * n, [other] * n)], [[0]])) for n in (1, 3))
     assert once == thrice
 
 

@@ -11,9 +11,8 @@ from typing import Any, Literal
 from glotprompt.errors import counted
 from glotprompt.grid.step_results import Labels
 from glotprompt.report.paper_figures import stem
-from glotprompt.report.results import REFERENCE, STAGES, Experiment, Group, Line, Run, Stage, shared_seeds, varied_name
+from glotprompt.report.results import STAGES, Experiment, Group, Line, Run, Stage, varied_name
 from glotprompt.report.series import Curves
-from glotprompt.report.significance import LEVEL, RESAMPLES, Difference, paired_bootstrap, per_example
 from glotprompt.report.table_files import Table, TableCell, number_cell, spread_cell, with_best_bold, word_cell
 from glotprompt.report.tables import (
     DASH,
@@ -75,7 +74,7 @@ def accuracy_table(experiment: Experiment, labels: Labels) -> Table:
         * (is_judged and any(run.collapsed for run in experiment.done)),
         headings=("Method", MEAN, *targets),
         rows=tuple(with_best_bold(rows, without=[0])),
-        colours=(look("majority").colour, *_colours(lines)),
+        colours=(look("majority").colour, *colours(lines)),
     )
 
 
@@ -94,7 +93,8 @@ def _majority_row(experiment: Experiment) -> tuple[TableCell, ...]:
     return (word_cell(method_name("majority")), number_cell(mean), *map(number_cell, shares))
 
 
-def _colours(lines: Sequence[Line]) -> tuple[str, ...]:
+def colours(lines: Sequence[Line]) -> tuple[str, ...]:
+    """The colour of each line's row."""
     return tuple(look(line.method).colour for line in lines)
 
 
@@ -114,7 +114,7 @@ def gap_table(experiment: Experiment) -> Table:
         f"{_low_resource(experiment, groups['unseen'])}",
         headings=("Method", "source", "seen target", "unseen target"),
         rows=tuple(rows),
-        colours=_colours(experiment.lines),
+        colours=colours(experiment.lines),
     )
 
 
@@ -134,7 +134,7 @@ def dev_table(experiment: Experiment) -> Table:
         f" ({seeds_and_languages(experiment)}).",
         headings=("Method", "dev accuracy"),
         rows=tuple(with_best_bold(rows)),
-        colours=_colours(experiment.lines),
+        colours=colours(experiment.lines),
     )
 
 
@@ -163,60 +163,8 @@ def source_table(experiment: Experiment) -> Table | None:
         " centring.",
         headings=("Method", MEAN, *targets),
         rows=tuple(rows),
-        colours=_colours(experiment.lines),
+        colours=colours(experiment.lines),
     )
-
-
-def significance_table(experiment: Experiment) -> Table | None:
-    """Accuracy of the reference (the adapted soft prompt, if the experiment names none) minus that of each other
-    method, with intervals; None where one side is missing."""
-    own_prompt = (line for line in experiment.lines if line.varied.get("prompt_of", "target") == "target")
-    name = experiment.plan.get("reference") or REFERENCE
-    reference = next((line for line in own_prompt if line.method == name), None)
-    others = [line for line in experiment.lines if line is not reference]
-    if reference is None or not others or not any(run.correct() for run in reference.runs):
-        return None
-    rows: list[tuple[TableCell, ...]] = []
-    for other in others:
-        cells = [_difference_cell(_difference(reference, other, [target])) for target in experiment.targets]
-        means = [_difference_cell(_difference(reference, other, experiment.targets, labels)) for labels in WHICH]
-        rows.append((word_cell(other.name), *means, *cells))
-    return Table(
-        name=stem(experiment.name, "significance"),
-        caption=f"Accuracy of “{reference.name}” minus that of each other method in points, with {LEVEL} % intervals:"
-        f" paired bootstrap over the test examples, {RESAMPLES:,} resamples, each example averaged over the seeds that"
-        " both have; for the mean, each language is resampled separately. Bold: the interval excludes zero. Intervals"
-        " cover the choice of test examples, not the training; they are not corrected for multiple comparisons.",
-        headings=(f"{reference.name} minus", MEAN, f"{MEAN}, own labels", *experiment.targets),
-        rows=tuple(rows),
-        colours=_colours(others),
-    )
-
-
-def _difference(line: Line, other: Line, targets: Sequence[str], labels: Labels = "all") -> Difference | None:
-    """The difference over some languages; None where one of them is missing on one side."""
-    samples = []
-    for target in targets:
-        pair = shared_seeds(line.of(target), other.of(target))
-        sides = [[run.correct(labels) for run in side] for side in pair]
-        if not sides[0] or not all(run for side in sides for run in side):
-            return None
-        samples.append(per_example(*sides))
-    return paired_bootstrap(samples)
-
-
-def _difference_cell(difference: Difference | None) -> TableCell:
-    if difference is None:
-        return TableCell(DASH)
-    mean, low, high = (_signed(value) for value in (difference.mean, difference.low, difference.high))
-    text = f"{mean} [{low}, {high}]"
-    return TableCell(text, difference.is_clear, difference.mean, low=difference.low, high=difference.high)
-
-
-def _signed(value: float) -> str:
-    """A number with its sign: +1.2, −1.2, but 0.0."""
-    text = f"{value:+.1f}"
-    return "0.0" if float(text) == 0 else text.replace("-", "−")
 
 
 def cost_tables(experiment: Experiment) -> list[Table]:
@@ -244,7 +192,7 @@ def _cost_table(experiment: Experiment, setting: str, varied: Mapping[str, Any])
             "file of stage 2",
         ),
         rows=tuple((word_cell(method_name(line.method)), *_cost_cells(line)) for line in lines),
-        colours=_colours(lines),
+        colours=colours(lines),
     )
 
 
@@ -286,7 +234,7 @@ def measured_table(experiment: Experiment) -> Table:
         " process. A training that several languages or experiments share was run once.",
         headings=("Method", "parameters per language", "stage 1", "stage 2", "peak memory"),
         rows=tuple(rows),
-        colours=_colours(experiment.lines),
+        colours=colours(experiment.lines),
     )
 
 

@@ -20,7 +20,6 @@ from glotprompt.grid.step_results import (
     step_result,
 )
 from glotprompt.grid.store import Cell, ExperimentRecord, Failure, Store
-from glotprompt.report.significance import Correct
 from glotprompt.report.tables import Spread, finite, looks, method_name
 
 Stage = Literal["adapt", "tune"]
@@ -43,6 +42,9 @@ KINDS = {
 
 REFERENCE = "soft-prompt"
 """The method that the others are compared with."""
+
+Correct = Mapping[str, bool]
+"""Whether each test example of a run was labelled correctly, by its id."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,12 @@ class Run:
         predictions = self.evaluation.predictions
         triples = zip(predictions.ids, predictions.gold, predictions.among(labels), strict=True)
         return {example: gold == label for example, gold, label in triples}
+
+    @property
+    def gold(self) -> dict[str, str]:
+        """The gold label of each test example by its id; empty without a result."""
+        predictions = None if self.evaluation is None else self.evaluation.predictions
+        return {} if predictions is None else dict(zip(predictions.ids, predictions.gold, strict=True))
 
     @property
     def where(self) -> str:

@@ -11,6 +11,7 @@ from glotprompt.report.paper_figures import stem
 from glotprompt.report.paper_tables import deviation, seeds_and_languages
 from glotprompt.report.results import KINDS, STAGES, Experiment, Line, Run
 from glotprompt.report.series import Measure, along_layers, along_setting
+from glotprompt.report.significance import significance_table
 from glotprompt.report.table_files import Table
 
 
@@ -110,7 +111,7 @@ def _draw_accuracy(section: Section) -> None:
     below = [target for target in experiment.targets if _below_majority(experiment, target)]
     if below:
         section.notes.append(f"No method reaches the majority class in: {', '.join(below)}.")
-    tables = paper_tables.source_table(experiment), paper_tables.significance_table(experiment)
+    tables = paper_tables.source_table(experiment), significance_table(experiment)
     section.tables += [table for table in tables if table is not None]
     text = text_table(experiment)
     section.minor_tables += [] if text is None else [text]
