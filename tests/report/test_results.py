@@ -315,10 +315,25 @@ def test_curves_and_levels(tmp_path: Path) -> None:
         (x, tuple(accuracy_of(cell("soft-prompt", "sna", seed, tune__shots_per_class=int(x))) for seed in (0, 1)))
         for x in (5.0, 20.0)
     ]
-    assert [one.name for one in curves.levels] == ["Prefix tuning, no adaptation"]
+    assert [one.name for one in curves.levels] == ["Prefix tuning, no adaptation", "Majority class"]
     table = paper_tables.curve_table(experiment, curves, "", 1)
     assert table.headings == ("Method", "5", "20")
     assert len({*texts(table)["Prefix tuning, no adaptation"]}) == 1
+    assert texts(table)["Majority class"] == ["35.0", "35.0"]
+
+
+@pytest.mark.slow
+def test_a_figure_has_the_majority_level_and_says_where_it_is_not_reached(tmp_path: Path) -> None:
+    for draw in ("figure3", "figure4", "figure6"):
+        runs = [one for x in (1, 2) for one in cells("mad-x", "sna", "yor", tune__key=x)]
+        scores = {("mad-x", "sna", 0): 30.0, ("mad-x", "yor", 0): 40.0}
+        made = make_section(read(tmp_path / draw, plan("t", draw, runs), scored({**scores})))
+        assert made.notes == ["No method reaches the majority class in: sna."]
+        assert [figure.svg.count(">Majority class<") for figure in made.figures] == [1, 1]
+        assert "Thin line: the share of the most frequent label." in made.figures[0].caption
+        assert "Dashed" not in made.figures[0].caption
+        undone = make_section(read(tmp_path / f"un{draw}", plan("u", draw, runs), scored({("mad-x", "sna", 0): 30.0})))
+        assert [figure.name for figure in undone.figures] == ["u-languages"], "no mean, and no line by itself"
 
 
 def test_top_and_bottom_are_two_curves_of_one_method(tmp_path: Path) -> None:

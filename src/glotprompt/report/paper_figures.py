@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glotprompt.report.figures import INK, MUTED, PAPER, RULE, draw, draw_panels
 from glotprompt.report.results import Experiment, Line, Run, Stage
-from glotprompt.report.series import Curves, Series, along_layers, along_setting
+from glotprompt.report.series import MAJORITY, Curves, Series, along_layers, along_setting
 from glotprompt.report.tables import Spread, look, mean_sd, method_name
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def change_panels(experiment: Experiment) -> str:
 
 def _curve(name: str, curves: Curves, ylabel: str, logarithmic: bool) -> str:
     visible = [one for one in (*curves.series, *curves.levels) if one.present]
-    if not visible:
+    if curves.is_empty:
         return ""
 
     def paint(figure: Figure, axes: Axes) -> None:
@@ -121,8 +121,11 @@ def _panels(name: str, by_target: dict[str, Curves], ylabel: str) -> str:
 
 def _paint_curves(axes: Axes, curves: Curves) -> None:
     for one in curves.levels:
+        style: dict[str, Any] = {"linewidth": 1.6, "linestyle": (0, (2, 2))}
+        if one.method == MAJORITY:
+            style = {"linewidth": 1}
         for _, mean, sd in one.present:
-            axes.axhline(mean, color=one.colour, linewidth=1.6, linestyle=(0, (2, 2)), label=one.name)
+            axes.axhline(mean, color=one.colour, label=one.name, **style)
             axes.axhspan(mean - sd, mean + sd, color=one.colour, alpha=0.1, linewidth=0)
     for one in curves.series:
         if one.present:

@@ -87,9 +87,7 @@ def _over_seeds(line: Line, target: str, labels: Labels) -> Spread:
 
 
 def _majority_row(experiment: Experiment) -> tuple[TableCell, ...]:
-    shares = [experiment.majority(target) for target in experiment.targets]
-    present = [share for share in shares if share is not None]
-    mean = sum(present) / len(present) if present and len(present) == len(shares) else None
+    mean, shares = experiment.mean_majority(experiment.targets), map(experiment.majority, experiment.targets)
     return (word_cell(method_name("majority")), number_cell(mean), *map(number_cell, shares))
 
 

@@ -217,6 +217,12 @@ class Experiment:
         """Share of the most frequent label of a language's test set, per cent."""
         return next((run.majority for run in self.done if run.target == target and run.majority is not None), None)
 
+    def mean_majority(self, targets: Sequence[str]) -> float | None:
+        """The mean of these shares; None where one is missing."""
+        shares = [self.majority(target) for target in targets]
+        present = [share for share in shares if share is not None]
+        return sum(present) / len(present) if present and len(present) == len(shares) else None
+
     def groups(self) -> dict[Group, list[str]]:
         """Targets by group: the source language, and the others that are seen or unseen by the plan's groups, else by
         the backbone's pre-training languages. A language that is low-resource or unknown is in none."""

@@ -10,7 +10,7 @@ from glotprompt.report.languages import text_table
 from glotprompt.report.paper_figures import stem
 from glotprompt.report.paper_tables import deviation, seeds_and_languages
 from glotprompt.report.results import KINDS, STAGES, Experiment, Line, Run
-from glotprompt.report.series import Measure, along_layers, along_setting
+from glotprompt.report.series import MAJORITY, Measure, along_layers, along_setting
 from glotprompt.report.significance import significance_table
 from glotprompt.report.table_files import Table
 
@@ -108,9 +108,7 @@ def _draw_accuracy(section: Section) -> None:
         section.tables.append(paper_tables.accuracy_table(experiment, "own"))
     elif own:
         section.notes.append("Every label occurs in every test set, so the target's own labels give the same figures.")
-    below = [target for target in experiment.targets if _below_majority(experiment, target)]
-    if below:
-        section.notes.append(f"No method reaches the majority class in: {', '.join(below)}.")
+    _note_majority(section)
     tables = paper_tables.source_table(experiment), significance_table(experiment)
     section.tables += [table for table in tables if table is not None]
     text = text_table(experiment)
@@ -126,6 +124,12 @@ def _draw_accuracy(section: Section) -> None:
         _add(section, f"loss-{stage}", paper_figures.loss_panels(experiment, stage), caption, minor=True)
 
 
+def _note_majority(section: Section) -> None:
+    below = [target for target in section.experiment.targets if _below_majority(section.experiment, target)]
+    if below:
+        section.notes.append(f"No method reaches the majority class in: {', '.join(below)}.")
+
+
 def _below_majority(experiment: Experiment, target: str) -> bool:
     share = experiment.majority(target)
     means = [line.spread([target], Run.score).mean for line in experiment.lines]
@@ -137,7 +141,10 @@ def _draw_setting(section: Section) -> None:
     experiment = section.experiment
     curves = along_setting(experiment, experiment.targets)
     counts = seeds_and_languages(experiment)
-    level = " Dashed without markers: methods that this setting does not affect." if curves.levels else ""
+    methods = [one for one in curves.levels if one.method != MAJORITY]
+    level = " Dashed without markers: methods that this setting does not affect." if methods else ""
+    if len(methods) < len(curves.levels):
+        level += " Thin line: the share of the most frequent label."
     what = f"Accuracy in per cent against {curves.label}, mean over languages"
     caption = f"{what} ({counts}).{_spread_is('Band', experiment)}{level}"
     _add(section, "mean", paper_figures.setting_curve(experiment), caption)
@@ -145,6 +152,7 @@ def _draw_setting(section: Section) -> None:
     spread = deviation(experiment)
     caption = f"{what}{spread and f' ± {spread}'} ({counts})."
     section.tables.append(paper_tables.curve_table(experiment, curves, caption, 1))
+    _note_majority(section)
 
 
 def _draw_change(section: Section) -> None:

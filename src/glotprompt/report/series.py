@@ -14,6 +14,9 @@ from glotprompt.report.tables import (
     method_name,
 )
 
+MAJORITY = "majority"
+"""Stands for a method in the level of the majority class."""
+
 
 @dataclass(frozen=True)
 class Series:
@@ -48,7 +51,12 @@ class Curves:
     """Dotted keys of the settings along x."""
     series: tuple[Series, ...]
     levels: tuple[Series, ...]
-    """Methods that x does not affect: one point each, at x = 0."""
+    """Methods that x does not affect, and the majority class: one point each, at x = 0."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no method has a point."""
+        return not any(one.present for one in (*self.series, *self.levels) if one.method != MAJORITY)
 
     @property
     def label(self) -> str:
@@ -57,7 +65,7 @@ class Curves:
 
 
 def along_setting(experiment: Experiment, targets: Iterable[str]) -> Curves:
-    """Accuracy against the varied setting, mean over `targets`."""
+    """Accuracy against the varied setting, mean over `targets`, and the level of the majority class."""
     languages = list(targets)
     groups: dict[tuple[str, str, str], list[tuple[float, Spread]]] = {}
     levels: list[Series] = []
@@ -69,6 +77,9 @@ def along_setting(experiment: Experiment, targets: Iterable[str]) -> Curves:
         else:
             others = varied_name({name: value for name, value in line.varied.items() if name != key})
             groups.setdefault((line.method, others, key), []).append((float(line.varied[key]), spread))
+    share = experiment.mean_majority(languages)
+    if share is not None:
+        levels.append(Series(method_name(MAJORITY), MAJORITY, ((0.0, Spread((share,))),)))
     methods = {method for method, _, _ in groups}
     series: list[Series] = []
     for (method, others, key), points in groups.items():
