@@ -416,23 +416,23 @@ def test_names_of_what_varies() -> None:
     assert value_name("prompt_of", "another language") == "another language"
 
 
-def test_table_4_has_the_lines_that_decontamination_left(tmp_path: Path) -> None:
-    def found(one: Cell) -> dict[str, Any] | None:
-        made = result(one, 50.0)
-        if one["method"] == "soft-prompt":
-            made["train_info"]["adapt"]["decontamination"] = {
-                "source": {"kept": 90, "removed": 0, "ngram": 13, "held_out": {}},
-                "target": {"kept": 1200, "removed": 3, "ngram": 13, "held_out": {}},
-            }
-            texts = {
-                role: {"references": [f"masakhanews:{code}:train"], "content": "hash"}
-                for role, code in (("target_texts", one["target"]), ("source_texts", "hau"))
-            }
-            made["run_info"]["data"] = {**texts, "language": one["target"]}
-        return made
+def with_text(one: Cell, source: str = "masakhanews:hau:train") -> dict[str, Any]:
+    """A result whose stage 1, if there is one, read the target's training text and `source`."""
+    made = result(one, 50.0)
+    if one["method"] == "soft-prompt":
+        made["train_info"]["adapt"]["decontamination"] = {
+            "source": {"kept": 90 if "hau" in source else 70, "removed": 0, "ngram": 13, "held_out": {}},
+            "target": {"kept": 1200, "removed": 3, "ngram": 13, "held_out": {}},
+        }
+        texts = {"target_texts": f"masakhanews:{one['target']}:train", "source_texts": source}
+        data = {role: {"references": [reference], "content": "hash"} for role, reference in texts.items()}
+        made["run_info"]["data"] = {**data, "language": one["target"]}
+    return made
 
+
+def test_table_4_has_the_lines_that_decontamination_left(tmp_path: Path) -> None:
     runs = [*cells("soft-prompt", "sna", "yor"), *cells("prompt-tuning", "sna", "yor")]
-    table = languages.text_table(read(tmp_path, plan("t", "table2", runs), found))
+    table = languages.text_table(read(tmp_path, plan("t", "table2", runs), with_text))
     assert table is not None
     assert texts(table) == {
         "Hausa (hau)": ["masakhanews:hau:train", "90", "0"],
@@ -440,6 +440,29 @@ def test_table_4_has_the_lines_that_decontamination_left(tmp_path: Path) -> None
         "Yoruba (yor)": ["masakhanews:yor:train", "1,200", "3"],
     }
     assert languages.text_table(read(tmp_path / "none", plan("u", "table2", cells("prompt-tuning", "sna")))) is None
+
+
+def test_table_4_names_each_source_text_by_its_own_language(tmp_path: Path) -> None:
+    references = ("masakhanews:hau:train", "masakhanews:eng:train", "my text.txt")
+    runs = [one for each in references for one in cells("soft-prompt", "sna", source_texts=each)]
+    record = plan("t", "accuracy", runs)
+    table = languages.text_table(read(tmp_path, record, lambda one: with_text(one, one["varied"]["source_texts"])))
+    assert table is not None
+    assert [tuple(each.text for each in row) for row in table.rows] == [
+        ("Hausa (hau)", "masakhanews:hau:train", "90", "0"),
+        ("Shona (sna)", "masakhanews:sna:train", "1,200", "3"),
+        ("English (eng)", "masakhanews:eng:train", "70", "0"),
+        ("Hausa (hau)", "my text.txt", "70", "0"),
+    ]
+
+
+@pytest.mark.slow
+def test_figures_have_table_4_too(tmp_path: Path) -> None:
+    for draw in ("figure3", "figure4", "figure5", "figure6"):
+        runs = [one for x in (1, 2) for one in cells("soft-prompt", "sna", tune__key=x)]
+        made = make_section(read(tmp_path / draw, plan("t", draw, runs), with_text))
+        assert "t-text" in [table.name for table in made.minor_tables]
+        assert made.minor_title == ("Numbers of the figure, and text" if draw == "figure5" else "Text")
 
 
 @pytest.mark.slow

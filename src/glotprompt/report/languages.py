@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import StatisticsError, correlation, fmean
 from typing import TYPE_CHECKING, Any
 
+from glotprompt.data.datasets.catalog import DATASETS
 from glotprompt.data.languages import genealogy, name_of
 from glotprompt.report.figures import INK, RULE, draw_panels
 from glotprompt.report.paper_figures import LEGEND_ROW, add_legend, stem
@@ -27,7 +28,8 @@ MARKERS = "osD^vP*X<>phd8"
 def text_table(experiment: Experiment) -> Table | None:
     """Table 4 (appendix B): languages, sources of their unlabelled text, and lines after decontamination; None where
     no stage 1 read text."""
-    sources: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    checks: dict[tuple[str, ...], tuple[str, Mapping[str, Any]]] = {}
+    """By references: the languages in words, and the decontamination of the text."""
     for run in experiment.done:
         if run.evaluation is None or run.evaluation.train_info.adapt is None:
             continue
@@ -37,20 +39,29 @@ def text_table(experiment: Experiment) -> Table | None:
         for role, code in roles:
             text = data.get(f"{role}_texts")
             if code and text and text["content"] and checked.get(role):
-                sources.setdefault(code, (", ".join(text["references"]), checked[role]))
-    if not sources:
+                references = tuple(text["references"])
+                codes = dict.fromkeys(_language(reference) or code for reference in references)
+                checks.setdefault(references, (", ".join(map(name_of, codes)), checked[role]))
+    if not checks:
         return None
     rows = [
-        (word_cell(name_of(code)), word_cell(source), *_counts(checked)) for code, (source, checked) in sources.items()
+        (word_cell(names), word_cell(", ".join(references)), *_counts(checked))
+        for references, (names, checked) in checks.items()
     ]
     return Table(
         name=stem(experiment.name, "text"),
-        caption="Table 4: unlabelled text of stage 1 by language. Lines: what is left after decontamination; removed:"
+        caption="Table 4: unlabelled text of stage 1. Lines: what is left after decontamination; removed:"
         " lines of evaluation text. Of these an experiment reads at most its max_lines.",
         headings=("Language", "text", "lines", "removed"),
         rows=tuple(rows),
         text_columns=2,
     )
+
+
+def _language(reference: str) -> str:
+    """The code in masakhanews:sna:train; "" for a file, whose language is that of its role."""
+    name, _, rest = reference.partition(":")
+    return rest.partition(":")[0] if name in DATASETS else ""
 
 
 def _counts(checked: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -52,7 +52,9 @@ class Section:
     @property
     def minor_title(self) -> str:
         """Title of the folded part."""
-        return "Numbers of the figure" if self.figures_first else "Text, and trainings: time, memory, losses"
+        if not self.figures_first:
+            return "Text, and trainings: time, memory, losses"
+        return "Numbers of the figure, and text" if self.experiment.plan["draw"] == "figure5" else "Text"
 
     @property
     def collapsed(self) -> list[Run]:
@@ -111,8 +113,7 @@ def _draw_accuracy(section: Section) -> None:
     _note_majority(section)
     tables = paper_tables.source_table(experiment), significance_table(experiment)
     section.tables += [table for table in tables if table is not None]
-    text = text_table(experiment)
-    section.minor_tables += [] if text is None else [text]
+    _add_text(section)
     if any(run.trained_parameters for run in experiment.done):
         section.minor_tables.append(paper_tables.measured_table(experiment))
     if experiment.plan["draw"] == "table2":
@@ -122,6 +123,11 @@ def _draw_accuracy(section: Section) -> None:
     for stage, name in zip(STAGES, ("stage 1 (language)", "stage 2 (task)"), strict=True):
         caption = f"Training loss of {name}: one line per training, thinned."
         _add(section, f"loss-{stage}", paper_figures.loss_panels(experiment, stage), caption, minor=True)
+
+
+def _add_text(section: Section) -> None:
+    text = text_table(section.experiment)
+    section.minor_tables += [] if text is None else [text]
 
 
 def _note_majority(section: Section) -> None:
@@ -153,6 +159,7 @@ def _draw_setting(section: Section) -> None:
     caption = f"{what}{spread and f' ± {spread}'} ({counts})."
     section.tables.append(paper_tables.curve_table(experiment, curves, caption, 1))
     _note_majority(section)
+    _add_text(section)
 
 
 def _draw_change(section: Section) -> None:
@@ -168,6 +175,7 @@ def _draw_change(section: Section) -> None:
         curves = along_layers(experiment, key, experiment.targets)
         table = paper_tables.curve_table(experiment, curves, caption, 3)
         section.minor_tables.append(replace(table, name=stem(experiment.name, key)))
+    _add_text(section)
 
 
 def _spread_is(what: str, experiment: Experiment) -> str:
