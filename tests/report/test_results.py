@@ -141,6 +141,21 @@ def test_seeds_that_share_stage_1_are_called_so(tmp_path: Path) -> None:
         assert said[0].count("over seeds of stage 2, which share one stage 1") == said[0].count("standard deviation")
 
 
+@pytest.mark.slow
+def test_seeds_of_a_method_without_stage_1_share_none(tmp_path: Path) -> None:
+    runs = cells("fine-tuning", "sna", seeds=(0, 1))
+    captions = [
+        table.caption
+        for draw in ("table1", "table2")
+        for table in make_section(read(tmp_path / draw, plan("t", draw, runs, adapt_seed=0))).tables
+        if "accuracy" in table.name or "gap" in table.name or "published" in table.name
+    ]
+    assert len(captions) >= 4
+    for caption in captions:
+        assert "± standard deviation over seeds" in caption
+        assert "stage 1" not in caption
+
+
 def test_a_collapse_is_marked_where_it_was_judged(tmp_path: Path) -> None:
     record = plan("t", "table2", cells("mad-x", "sna"))
     experiment = read(tmp_path, record, lambda one: result(one, 40.0, own=50.0, collapsed="one label"))
@@ -198,6 +213,7 @@ def test_gap_by_the_plans_groups_and_by_what_the_backbone_read(tmp_path: Path) -
     table = paper_tables.gap_table(experiment)
     assert table.headings == ("Method", "source", "seen target", "unseen target")
     assert texts(table) == {"MAD-X": ["80.0", "70.0", "45.0"]}, "the source is no seen target"
+    assert table.caption.startswith("Accuracy in per cent (1 seed, 4 languages) on the source language (hau)")
     assert table.caption.endswith("Low-resource on this backbone rather than unseen: sna.")
     experiment = read(tmp_path / "looked-up", plan("t", "table1", runs), scored({**scores}))
     assert experiment.groups()["unseen"] == ["pcm"], "Shona is in other text of the training of mini"

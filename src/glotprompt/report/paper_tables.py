@@ -50,13 +50,19 @@ def deviation(experiment: Experiment) -> str:
     """The meaning of ± in words; "" with one seed."""
     if len({run.seed for run in experiment.runs}) < 2:
         return ""
-    shared = experiment.plan.get("adapt_seed") is not None
+    shared = experiment.plan.get("adapt_seed") is not None and any(run.stage("adapt") for run in experiment.done)
     return f"standard deviation over seeds{' of stage 2, which share one stage 1' if shared else ''}"
+
+
+def _plus_minus(experiment: Experiment) -> str:
+    """What cells of the form 1.0 ± 0.1 are, for a caption; "" with one seed."""
+    spread = deviation(experiment)
+    return f", mean ± {spread}" if spread else ""
 
 
 def accuracy_table(experiment: Experiment, labels: Labels) -> Table:
     """Accuracy of each method on each language, and the mean over languages."""
-    lines, targets, spread = experiment.lines, experiment.targets, deviation(experiment)
+    lines, targets = experiment.lines, experiment.targets
     is_judged = labels == "all"  # whether a run collapsed is judged on all labels
     rows = [_majority_row(experiment)]
     for line in lines:
@@ -68,7 +74,7 @@ def accuracy_table(experiment: Experiment, labels: Labels) -> Table:
         rows.append((word_cell(line.name), mean, *cells))
     return Table(
         name=stem(experiment.name, "accuracy", labels),
-        caption=f"Accuracy in per cent{spread and f', mean ± {spread}'} ({seeds_and_languages(experiment)})."
+        caption=f"Accuracy in per cent{_plus_minus(experiment)} ({seeds_and_languages(experiment)})."
         f" The predicted label is {WHICH[labels]}. Bold: the best method of a column."
         + f" {COLLAPSED}: with a run that collapsed."
         * (is_judged and any(run.collapsed for run in experiment.done)),
@@ -107,9 +113,9 @@ def gap_table(experiment: Experiment) -> Table:
     source, seen, unseen = (", ".join(targets) or "none" for targets in groups.values())
     return Table(
         name=stem(experiment.name, "gap"),
-        caption=f"Accuracy in per cent on the source language ({source}), mean over the seen target languages (the"
-        f" backbone was pre-trained on them: {seen}), and over the unseen ones ({unseen})."
-        f"{_low_resource(experiment, groups['unseen'])}",
+        caption=f"Accuracy in per cent{_plus_minus(experiment)} ({seeds_and_languages(experiment)}) on the source"
+        f" language ({source}), mean over the seen target languages (the backbone was pre-trained on them: {seen}), and"
+        f" over the unseen ones ({unseen}).{_low_resource(experiment, groups['unseen'])}",
         headings=("Method", "source", "seen target", "unseen target"),
         rows=tuple(rows),
         colours=colours(experiment.lines),
@@ -277,11 +283,13 @@ def published_table(experiment: Experiment) -> Table | None:
     if not numbers:
         return None
     rows = [(*map(word_cell, (one.what, one.on, one.number)), _same_here(experiment, one)) for one in numbers]
+    spread = deviation(experiment)
     return Table(
         name=stem(experiment.name, "published"),
         caption="Published numbers, as printed. Their backbones, scales and texts differ, so they are context and not a"
-        " target for these runs. This experiment: the same method or setting, mean over languages;"
-        f" “{DASH}” where the setting or the backbone's number of layers differs.",
+        " target for these runs. This experiment: the same method or setting, mean over languages"
+        f"{spread and f' ± {spread}'}; “{DASH}” where the setting or the backbone's number of layers"
+        " differs.",
         headings=("Published", "on", "number", "this experiment"),
         rows=tuple(rows),
         text_columns=3,
