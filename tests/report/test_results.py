@@ -483,7 +483,7 @@ def test_figures_have_table_4_too(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_gain_is_of_common_seeds_and_against_each_factor(tmp_path: Path) -> None:
-    targets = ("sna", "yor", "lin", "grn")
+    targets = ("sna", "yor", "lin", "grn", "ibo")
     runs = [*cells("soft-prompt", *targets, seeds=(0, 1)), *cells("prompt-tuning", *targets)]
     scores = {
         ("soft-prompt", target, seed): 40.0 + 10 * number + 20 * seed
@@ -491,17 +491,49 @@ def test_gain_is_of_common_seeds_and_against_each_factor(tmp_path: Path) -> None
         for seed in (0, 1)
     } | {("prompt-tuning", target, 0): 35.0 for target in targets}
     found = languages.gains([read(tmp_path, plan("t", "table2", runs), scored(scores))])
-    assert [(gain.language, gain.family, gain.points) for gain in found] == [
-        ("sna", "Atlantic-Congo", 5.0),
-        ("yor", "Atlantic-Congo", 15.0),
-        ("lin", "Atlantic-Congo", 25.0),
-        ("grn", "Tupian", 35.0),
+    assert [(gain.dataset, gain.language, gain.family, gain.points) for gain in found] == [
+        ("masakhanews", "sna", "Atlantic-Congo", 5.0),
+        ("masakhanews", "yor", "Atlantic-Congo", 15.0),
+        ("masakhanews", "lin", "Atlantic-Congo", 25.0),
+        ("masakhanews", "grn", "Tupian", 35.0),
+        ("masakhanews", "ibo", "Atlantic-Congo", 45.0),
     ]
     svg, caption = languages.factors_figure(found)
     assert svg.startswith("<svg")
-    assert "unknown tokens, per cent: rank correlation -" in caption, "the same everywhere"
+    assert "fertility): masakhanews" in caption
+    assert "unknown tokens" not in caption, "the same everywhere"
     assert "lines of unlabelled text" not in caption, "not recorded by these runs"
-    assert languages.factors_figure(found[:2]) == ("", "")
+    assert languages.factors_figure(found[:4]) == ("", "")
+
+
+def gained(dataset: str, code: str, points: float, lines: float) -> languages.Gain:
+    return languages.Gain(dataset, code, "a family", points, {languages.LINES: lines})
+
+
+def test_lines_of_text_are_those_that_decontamination_left(tmp_path: Path) -> None:
+    runs = [*cells("soft-prompt", "sna"), *cells("prompt-tuning", "sna")]
+    (gain,) = languages.gains([read(tmp_path, plan("t", "table2", runs), with_text)])
+    assert gain.factors[languages.LINES] == 1200
+
+
+@pytest.mark.slow
+def test_datasets_are_not_pooled(tmp_path: Path) -> None:
+    """The one with more text gains more; within each of them more text gains less."""
+    small = [gained("americasnli", f"a{i}", 5.0 - i, 100.0 + i) for i in range(5)]
+    large = [gained("masakhanews", f"b{i}", 50.0 - i, 10_000.0 + i) for i in range(5)]
+    few = [gained("sib200", f"c{i}", 1.0 * i, 10.0 * i) for i in range(4)]
+    svg, caption = languages.factors_figure([*small, *large, *few])
+    assert "text: americasnli −1.00 (5 languages), masakhanews −1.00 (5 languages). A factor" in caption
+    assert [svg.count(f">{name}<") for name in ("americasnli", "masakhanews", "sib200")] == [1, 1, 0]
+    assert ">c1<" not in svg
+
+
+@pytest.mark.slow
+def test_codes_of_points_at_one_place_are_left_out(tmp_path: Path) -> None:
+    crowd = [gained("masakhanews", f"x{i}", 5.0, 100.0) for i in range(9)]
+    svg, _ = languages.factors_figure([*crowd, gained("masakhanews", "far", 0.0, 9_000.0)])
+    assert 1 <= sum(svg.count(f">x{i}<") for i in range(9)) <= 4
+    assert svg.count(">far<") == 1
 
 
 def test_choices_are_shown_with_their_dev_accuracy(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from glotprompt.data.datasets.catalog import DATASETS
 from glotprompt.data.languages import genealogy, name_of
-from glotprompt.report.figures import INK, RULE, draw_panels
-from glotprompt.report.paper_figures import LEGEND_ROW, add_legend, stem
+from glotprompt.report.figures import INK, RULE, WIDTH, draw_panels
+from glotprompt.report.paper_figures import LEGEND_ROW, add_legend, amount, stem
 from glotprompt.report.results import REFERENCE, Experiment, Run, shared_seeds
 from glotprompt.report.table_files import Table, number_cell, word_cell
 
@@ -21,8 +21,13 @@ if TYPE_CHECKING:
 
 BEFORE = "prompt-tuning"
 """What the adapted soft prompt is compared with: the same without stage 1."""
-MARKERS = "osD^vP*X<>phd8"
-"""Markers of language families."""
+LOOKS = (("#2f7fc1", "o"), ("#c0632c", "s"), ("#4a8f7b", "^"), ("#a25bd8", "D"))
+"""Colours and markers of datasets."""
+LINES = "lines of unlabelled text"
+LEAST = 5
+"""Fewest languages of a dataset that a factor is shown for."""
+PANEL = 210
+"""Height of a panel in the figure's units."""
 
 
 def text_table(experiment: Experiment) -> Table | None:
@@ -72,78 +77,147 @@ def _counts(checked: Mapping[str, Any]) -> tuple[Any, Any]:
 class Gain:
     """What the adapted soft prompt gained on a language over prompt tuning without adaptation, in points."""
 
+    dataset: str
     language: str
     family: str
     points: float
     factors: Mapping[str, float | None]
-    """By factor: tokens per word, unknown tokens in per cent, lines of text."""
+    """By factor: tokens per word, unknown tokens in per cent, lines of text after decontamination."""
 
 
 def gains(experiments: Sequence[Experiment]) -> list[Gain]:
     """The gain on each language and dataset of the experiments that have both methods, mean over their common seeds."""
-    by_language: dict[tuple[str | None, str | None], Gain] = {}
+    by_language: dict[tuple[str, str], Gain] = {}
     for experiment in experiments:
         lines = {line.method: line for line in experiment.lines if not line.varied}
         if {REFERENCE, BEFORE} <= {*lines}:
             for target in experiment.targets:
-                gain = _gain(target, *shared_seeds(lines[REFERENCE].of(target), lines[BEFORE].of(target)))
+                dataset, _, code = target.rpartition(":")
+                dataset = dataset or experiment.plan["dataset"] or "files"
+                gain = _gain(dataset, code, *shared_seeds(lines[REFERENCE].of(target), lines[BEFORE].of(target)))
                 if gain is not None:
-                    by_language.setdefault((experiment.plan["dataset"], target), gain)
+                    by_language.setdefault((dataset, code), gain)
     return [*by_language.values()]
 
 
-def _gain(target: str, adapted: Sequence[Run], before: Sequence[Run]) -> Gain | None:
+def _gain(dataset: str, code: str, adapted: Sequence[Run], before: Sequence[Run]) -> Gain | None:
     pairs = [(one.score(), other.score()) for one, other in zip(adapted, before, strict=True)]
     points = [ours - theirs for ours, theirs in pairs if ours is not None and theirs is not None]
     result = adapted[0].evaluation if adapted else None
     if not points or result is None or result.train_info.adapt is None:
         return None
-    code = target.rpartition(":")[2]
-    factors = {
+    checked = (result.train_info.adapt.model_extra or {}).get("decontamination") or {}
+    factors: dict[str, float | None] = {
         "tokens per word (fertility)": result.fertility,
         "unknown tokens, per cent": None if result.unknown_share is None else 100 * result.unknown_share,
-        "lines of unlabelled text": (result.train_info.adapt.model_extra or {}).get("target_lines"),
+        LINES: (checked.get("target") or {}).get("kept"),
     }
-    return Gain(code, genealogy(code) or "other", fmean(points), factors)
+    return Gain(dataset, code, genealogy(code) or "other", fmean(points), factors)
 
 
 def factors_figure(found: Sequence[Gain]) -> tuple[str, str]:
-    """The gain against each factor, a panel each, with families as markers; and its caption. "" with fewer than three
-    languages."""
-    factors = [name for name in (found[0].factors if found else ()) if len(_points(found, name)) > 2]
+    """The gain against each factor, a panel each, with datasets as colours; and its caption. Datasets have different
+    gains, so each has a correlation of its own. "" with nothing to show."""
+    named = found[0].factors if found else ()
+    factors = {name: points for name in named if (points := _points(found, name))}
     if not factors:
         return "", ""
-    families = sorted({gain.family for gain in found})
+    datasets = sorted({dataset for points in factors.values() for dataset in points})
 
     def paint(figure: Figure, panels: list[Axes]) -> None:
-        for axes, name in zip(panels, factors, strict=True):
-            for gain, x in _points(found, name):
-                marker = MARKERS[families.index(gain.family) % len(MARKERS)]
-                axes.plot(x, gain.points, color=INK, marker=marker, linestyle="none", label=gain.family)
-                axes.annotate(gain.language, (x, gain.points), (4, 3), textcoords="offset points", fontsize=9)
+        for axes, (name, points) in zip(panels, factors.items(), strict=True):
+            for dataset, pairs in points.items():
+                colour, marker = LOOKS[datasets.index(dataset) % len(LOOKS)]
+                xs, ys = [x for _, x in pairs], [gain.points for gain, _ in pairs]
+                axes.plot(xs, ys, color=colour, marker=marker, linestyle="none", label=dataset)
+            if name == LINES:
+                axes.set_xscale("log")
+                ticks = _steps([x for pairs in points.values() for _, x in pairs])
+                axes.set_xticks(ticks, [amount(tick) for tick in ticks])
+                axes.set_xticks([], minor=True)
             axes.axhline(0, color=RULE, linewidth=1)
+            axes.margins(y=0.12)
             axes.set_xlabel(name)
+        for axes, points in zip(panels, factors.values(), strict=True):  # once the common y axis is settled
+            _write_codes(axes, [pair for pairs in points.values() for pair in pairs])
         figure.supylabel("gain, points")
-        add_legend(figure, panels, ncols=2)
+        add_legend(figure, panels)
 
-    shown = "; ".join(f"{name}: rank correlation {_rank_correlation(_points(found, name))}" for name in factors)
-    caption = f"Gain of the adapted soft prompt over prompt tuning without adaptation, on {len(found)} tests. {shown}."
-    spoken = "; ".join(f"{gain.language} ({gain.family}) {gain.points:+.1f}" for gain in found)
-    height = 40 + 210 * len(factors) + LEGEND_ROW * -(-len(families) // 2)
+    shown = "; ".join(f"{name}: {_correlations(points)}" for name, points in factors.items())
+    caption = (
+        "Gain of the adapted soft prompt over prompt tuning without adaptation, by language. Rank correlations, of each"
+        f" dataset by itself: {shown}. A factor that is the same everywhere, or known of fewer than {LEAST} languages"
+        " of a dataset, is left out, and so are codes that would overlap."
+    )
+    spoken = "; ".join(f"{gain.dataset} {gain.language} ({gain.family}) {gain.points:+.1f}" for gain in found)
+    height = 40 + PANEL * len(factors) + LEGEND_ROW * len(datasets)
     svg = draw_panels("factors", height, paint, f"{caption} {spoken}.", (len(factors), 1), share_x=False)
     return svg, caption
 
 
-def _points(found: Sequence[Gain], factor: str) -> list[tuple[Gain, float]]:
-    values = [(gain, gain.factors[factor]) for gain in found]
-    return [(gain, value) for gain, value in values if value is not None and math.isfinite(value)]
+Points = Sequence[tuple[Gain, float]]
+"""Gains with their values of a factor."""
 
 
-def _rank_correlation(points: Sequence[tuple[Gain, float]]) -> str:
+def _points(found: Sequence[Gain], factor: str) -> dict[str, Points]:
+    """By dataset, where a factor is known of enough languages and differs among them."""
+    by_dataset: dict[str, list[tuple[Gain, float]]] = {}
+    for gain in found:
+        value = gain.factors[factor]
+        if value is not None and math.isfinite(value) and (value > 0 or factor != LINES):
+            by_dataset.setdefault(gain.dataset, []).append((gain, value))
+    return {
+        dataset: pairs
+        for dataset, pairs in by_dataset.items()
+        if len(pairs) >= LEAST and len({x for _, x in pairs}) > 1
+    }
+
+
+def _write_codes(axes: Axes, points: Points) -> None:
+    """Write each language's code beside its point, where it fits; a box is (left, bottom, right, top) in units of the
+    figure."""
+    to_panel = axes.transData + axes.transAxes.inverted()
+    width, height = WIDTH - 60, PANEL - 50  # about what labels leave of a panel
+    places = [to_panel.transform((x, gain.points)) * (width, height) for gain, x in points]
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
+    for (gain, value), (x, y) in zip(points, places, strict=True):
+        long = 6 * len(gain.language)
+        for right, up in ((5, 2), (5, -10), (-5 - long, 2), (-5 - long, -10)):
+            box = (x + right, y + up, x + right + long, y + up + 8)
+            if box[0] >= 0 and box[2] <= width and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                at = (value, gain.points)
+                axes.annotate(gain.language, at, (right, up), textcoords="offset points", fontsize=9, color=INK)
+                break
+
+
+def _steps(values: Sequence[float]) -> list[float]:
+    """Ticks of a logarithmic axis between its ends: 1, 2, 5, 10, 20 ...; over many powers of ten, those alone."""
+    low, high = min(values), max(values)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    parts = (1, 2, 5) if high < 200 * low else (1,)
+    inside = [tick for power in powers for part in parts if low <= (tick := part * 10.0**power) <= high]
+    return inside if len(inside) > 1 else [low, high]
+
+
+Box = tuple[float, float, float, float]
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _correlations(points: Mapping[str, Points]) -> str:
+    return ", ".join(
+        f"{dataset} {_rank_correlation(pairs)} ({len(pairs)} languages)" for dataset, pairs in points.items()
+    )
+
+
+def _rank_correlation(points: Points) -> str:
     """Spearman's, in print."""
     try:
         value = correlation(_ranks([x for _, x in points]), _ranks([gain.points for gain, _ in points]))
-    except StatisticsError:  # a factor that is the same everywhere
+    except StatisticsError:  # the same gain everywhere
         return "-"
     return f"{value:+.2f}".replace("-", "−")
 

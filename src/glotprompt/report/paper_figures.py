@@ -200,7 +200,7 @@ def accuracy_against_parameters(experiment: Experiment) -> str:
         first, last = math.floor(math.log10(low / 1.2)), math.ceil(math.log10(high * 1.2))
         axes.set_xlim(10.0**first, 10.0**last)
         ticks = [10.0**power for power in range(first, last + 1)]
-        axes.set_xticks(ticks, [_amount(tick) for tick in ticks])
+        axes.set_xticks(ticks, [amount(tick) for tick in ticks])
         axes.set_xticks([], minor=True)
         axes.grid(color=RULE, linewidth=0.8)
         axes.set_axisbelow(True)
@@ -219,7 +219,8 @@ def _trained_parameters(line: Line) -> float | None:
     return sum(numbers) / len(numbers) if numbers else None
 
 
-def _amount(value: float) -> str:
+def amount(value: float) -> str:
+    """A number of an axis: 20 k, 1.5 M."""
     for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= unit:
             return f"{value / unit:g}{name}"
