@@ -228,6 +228,20 @@ def test_a_target_of_another_dataset_keeps_its_dataset(tmp_path: Path) -> None:
     assert experiment.groups() == {"source": [], "seen": ["xnli:swa"], "unseen": ["sna"]}
 
 
+def test_an_experiment_on_a_bundled_backbone_of_its_own_has_no_scale(tmp_path: Path) -> None:
+    def on(backbone: str, scale: str) -> str:
+        def found(one: Cell) -> dict[str, Any]:
+            made = result(one, 50.0)
+            made["run_info"]["backbone"]["name"] = backbone
+            return made
+
+        record = plan(f"{backbone}-{scale}".replace("/", "-"), "table2", cells("mad-x", "sna"), scale=scale)
+        return read(tmp_path, record, found).scale
+
+    assert (on("mini", "paper"), on("mini-sentence", "paper"), on("mini-sentence", "mini")) == ("", "", "")
+    assert (on("mini", "mini"), on("FacebookAI/xlm-roberta-large", "paper")) == ("mini", "paper")
+
+
 def test_significance_of_ours(tmp_path: Path) -> None:
     record = plan("t", "table2", [cell(method, target, seed) for method in ("soft-prompt", "mad-x", "prompt-tuning")
                                   for target in ("sna", "yor") for seed in (0, 1)])  # fmt: skip

@@ -188,6 +188,13 @@ class Experiment:
         """The experiment file's name without its ending."""
         return self.plan["name"]
 
+    @property
+    def scale(self) -> str:
+        """The scale in print; "" on a bundled backbone that is the experiment's own: it is small already, so that both
+        scales are the same (records hold what `--scale` was)."""
+        own = self.family == "mini-sentence" or (self.family == "mini" and self.plan["scale"] == "paper")
+        return "" if own else self.plan["scale"]
+
     @cached_property
     def targets(self) -> list[str]:
         """The languages in the plan's order."""

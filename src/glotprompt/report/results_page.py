@@ -36,8 +36,8 @@ class ResultsPage:
     def title(self) -> str:
         if all(experiment.plan["draw"] == "accuracy" for experiment in self.results.experiments):
             return "Results"  # a user's own experiments have no scale
-        scales = sorted({experiment.plan["scale"] or DASH for experiment in self.results.experiments})
-        return f"Results at {' and '.join(scales)} scale"
+        scales = sorted({experiment.scale for experiment in self.results.experiments if experiment.scale})
+        return f"Results at {' and '.join(scales)} scale" if scales else "Results"
 
     @property
     def lead(self) -> str:
