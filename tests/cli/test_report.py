@@ -37,12 +37,18 @@ def test_results_in_one_file_are_reported_as_their_folder_is(glotprompt: Program
     first = packed.read_bytes()
     assert glotprompt("report", packed, "--output", away, "--pack", packed).status == 0
     assert packed.read_bytes() == first
+    packed.with_name("reading.md").write_text("of a folder", encoding="utf-8")
+    packed.with_name("helps.md").write_text("of another file", encoding="utf-8")
+    assert glotprompt("report", packed, "--output", away).status == 0
     folder = re.compile(rb"--(output|data-dir) \S+")  # the file's command names none of this machine
     pages = [
         {path.name: folder.sub(b"", path.read_bytes()) for path in out.rglob("*") if path.is_file()}
         for out in (at, away)
     ]
     assert pages[0] == pages[1]
+    packed.with_name("mini.md").write_text("Notes on this file.", encoding="utf-8")
+    assert glotprompt("report", packed, "--output", away).status == 0
+    assert "Notes on this file." in (away / "results.md").read_text(encoding="utf-8")
     assert "must end in .jsonl.gz" in glotprompt("report", store, "--output", at, "--pack", tmp_path / "x.gz").error
     for text in (b"", b"no gzip", first[:-9], gzip.compress(b'{"glotprompt results": 2}\n'), gzip.compress(b"[]\n")):
         packed.write_bytes(text)

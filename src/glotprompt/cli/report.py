@@ -14,6 +14,7 @@ from glotprompt.errors import UserError
 from glotprompt.grid.pack import ENDING, unpack
 from glotprompt.grid.pack import pack as write_packed
 from glotprompt.grid.store import Store
+from glotprompt.report.results import READING
 from glotprompt.report.results_page import MARKDOWN, PAGE, write_report
 
 
@@ -38,7 +39,7 @@ def report(params: Params) -> None:
         elif packed:
             unpack(place, Store(folder))
             with suppress(FileNotFoundError):  # what a person made of them lies beside the file
-                copy(place.with_name("reading.md"), folder)
+                copy(place.with_name(f"{place.name.removesuffix(ENDING)}.md"), folder / READING)
         else:
             folder = place
         if pack is not None:

@@ -40,6 +40,9 @@ KINDS = {
 }
 """Names of what experiments draw, in the order of a report."""
 
+READING = "reading.md"
+"""A person's notes, in a folder of results."""
+
 REFERENCE = "soft-prompt"
 """The method that the others are compared with."""
 
@@ -262,7 +265,7 @@ class Results:
     failures: tuple[Failure, ...]
     """Steps that failed and have not succeeded since."""
     reading: str
-    """A person's notes on the results (`reading.md` beside them); "" without."""
+    """A person's notes on the results (`READING` in their folder); "" without."""
 
     @cached_property
     def meta(self) -> list[MetaInfo]:
@@ -277,7 +280,7 @@ def read_results(folder: Path) -> Results:
     experiments = [_experiment(store, plan) for plan in store.experiments()]
     order = {draw: index for index, draw in enumerate(KINDS)}
     experiments.sort(key=lambda one: (order.get(one.plan["draw"], len(KINDS)), one.name))
-    reading = folder / "reading.md"
+    reading = folder / READING
     text = reading.read_text(encoding="utf-8").strip() if reading.is_file() else ""
     return Results(tuple(experiments), tuple(store.failures()), text)
 

@@ -216,7 +216,7 @@ EXPERIMENTS = {
             ),
         ),
         text="What is missing is a dash and is listed; a grid that still runs can be reported at any time. A file"
-        " reading.md in DIR (or beside FILE), what a person makes of the results, is put in front.",
+        " reading.md in DIR (NAME.md beside NAME.jsonl.gz), what a person makes of the results, is put in front.",
         needs=("The report", "report", ("matplotlib",)),
     ),
 }
