@@ -198,6 +198,24 @@ def test_kinds_of_a_later_version_are_shown_as_tables(tmp_path: Path) -> None:
     assert "0 of 1 results finished" in text
 
 
+def test_variants_are_headed_by_their_title_and_entries_have_different_names(tmp_path: Path) -> None:
+    def one(name: str, draw: str) -> dict[str, Any]:
+        return plan(name, draw, [cell("mad-x", "sna", 0)], title="One title")
+
+    plans = [one("variant_fig3", "figure3"), one("a", "accuracy"), one("b", "accuracy"), one("fig3", "figure3")]
+    write_report(write_store(tmp_path / "grid", [*plans, one("fig6", "figure6")], lambda one: None), tmp_path / "out")
+    text = (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (.*)\n\n(.*)", text, flags=re.MULTILINE) == [
+        ("Figure 3: amount of unlabelled text", "One title"),
+        ("Figure 6: which layers are tuned", "One title"),
+        ("Accuracies", "One title"),
+        ("Accuracies", "One title"),
+        ("One title (variant)", "variant\\_fig3"),
+    ]
+    contents = re.findall(r'<li><a href="#[^"]*">(.*?)</a></li>', page(tmp_path / "out"))
+    assert len({*contents}) == len(contents) == 5
+
+
 def test_a_grid_without_results_gives_a_report(tmp_path: Path) -> None:
     plans = full_plans(seeds=(0,), targets=("sna",))
     write_report(write_store(tmp_path / "grid", plans, lambda one: None), tmp_path / "out")

@@ -27,7 +27,6 @@ STAGES: tuple[Stage, Stage] = ("adapt", "tune")
 Group = Literal["source", "seen", "unseen"]
 
 KINDS = {
-    "accuracy": "Accuracies",
     "table1": "Table 1: seen against unseen languages",
     "table2": "Table 2: main results",
     "table3": "Table 3: costs",
@@ -37,8 +36,12 @@ KINDS = {
     "figure6": "Figure 6: which layers are tuned",
     "controls": "Controls",
     "dev": "Choices on dev examples",
+    "accuracy": "Accuracies",
 }
 """Names of what experiments draw, in the order of a report."""
+
+VARIANT = "variant_"
+"""Beginning of the names of experiments that change one of the paper's."""
 
 READING = "reading.md"
 """A person's notes, in a folder of results."""
@@ -192,6 +195,28 @@ class Experiment:
         return self.plan["name"]
 
     @property
+    def is_variant(self) -> bool:
+        """Whether it draws what the paper does not have, in the manner of one of its tables or figures."""
+        return self.name.startswith(VARIANT)
+
+    @property
+    def place(self) -> str:
+        """The kind that it is sorted by."""
+        return "accuracy" if self.is_variant else self.plan["draw"]
+
+    @property
+    def heading(self) -> str:
+        """What it draws, in words: the table or figure of the paper, or a variant's own title."""
+        if self.is_variant:
+            return f"{self.plan['title'] or self.name} (variant)"
+        return KINDS.get(self.plan["draw"], self.plan["draw"])
+
+    @property
+    def subtitle(self) -> str:
+        """What stands under the heading."""
+        return self.name if self.is_variant else self.plan["title"] or self.name
+
+    @property
     def scale(self) -> str:
         """The scale in print; "" on a bundled backbone that is the experiment's own: it is small already, so that both
         scales are the same (records hold what `--scale` was)."""
@@ -279,7 +304,7 @@ def read_results(folder: Path) -> Results:
     store = Store(folder)
     experiments = [_experiment(store, plan) for plan in store.experiments()]
     order = {draw: index for index, draw in enumerate(KINDS)}
-    experiments.sort(key=lambda one: (order.get(one.plan["draw"], len(KINDS)), one.name))
+    experiments.sort(key=lambda one: (order.get(one.place, len(KINDS)), one.name))
     reading = folder / READING
     text = reading.read_text(encoding="utf-8").strip() if reading.is_file() else ""
     return Results(tuple(experiments), tuple(store.failures()), text)

@@ -140,7 +140,7 @@ def _attempts(count: int) -> str:
 
 def _section(section: Section, figures: str) -> list[str]:
     plan = section.experiment.plan
-    parts = [f"## {markdown(section.kind)}", markdown(plan["title"] or section.experiment.name)]
+    parts = [f"## {markdown(section.experiment.heading)}", markdown(section.experiment.subtitle)]
     drawings = [_figure(figure, figures) for figure in section.figures if not figure.minor]
     tables = [as_markdown(table) for table in section.tables]
     parts += [*drawings, *tables] if section.figures_first else [*tables, *drawings]

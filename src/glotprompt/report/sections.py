@@ -32,8 +32,6 @@ class Section:
     """The section of one experiment."""
 
     experiment: Experiment
-    kind: str
-    """The table or figure of the paper, in words."""
     tables: list[Table] = field(default_factory=list[Table])
     figures: list[Drawing] = field(default_factory=list[Drawing])
     minor_tables: list[Table] = field(default_factory=list[Table])
@@ -83,7 +81,7 @@ def _gaps(line: Line, gaps: Sequence[Run]) -> str:
 def make_section(experiment: Experiment) -> Section:
     """The section of an experiment; an unknown kind of drawing gets tables of accuracy."""
     draw = experiment.plan["draw"]
-    section = Section(experiment, KINDS.get(draw, f"{draw}"))
+    section = Section(experiment)
     if draw == "table3":
         section.tables += paper_tables.cost_tables(experiment)
     elif draw == "figure5":
