@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ import pytest
 
 from glotprompt.errors import DataError
 from glotprompt.report import languages, paper_tables
+from glotprompt.report.paper_figures import setting_curve, setting_panels
 from glotprompt.report.results import Experiment, Run, key_name, read_results, value_name, varied_name
 from glotprompt.report.sections import make_section
 from glotprompt.report.series import along_layers, along_setting
 from glotprompt.report.significance import significance_table
 from glotprompt.report.table_files import Table
+from glotprompt.report.tables import look
 
 from .stores import (
     COST,
@@ -340,7 +343,7 @@ def test_curves_and_levels(tmp_path: Path) -> None:
     experiment = read(tmp_path, plan("t", "figure4", [*shots, *cells("prompt-tuning", "sna")]))
     curves = along_setting(experiment, ["sna"])
     ((name, points),) = [(one.name, one.points) for one in curves.series]
-    assert (curves.label, name) == ("shots per class", "Adapted soft prompt")
+    assert (curves.label, name) == ("labelled examples per class", "Adapted soft prompt")
     assert [(x, spread.values) for x, spread in points] == [
         (x, tuple(accuracy_of(cell("soft-prompt", "sna", seed, tune__shots_per_class=int(x))) for seed in (0, 1)))
         for x in (5.0, 20.0)
@@ -364,6 +367,50 @@ def test_a_figure_has_the_majority_level_and_says_where_it_is_not_reached(tmp_pa
         assert "Dashed" not in made.figures[0].caption
         undone = make_section(read(tmp_path / f"un{draw}", plan("u", draw, runs), scored({("mad-x", "sna", 0): 30.0})))
         assert [figure.name for figure in undone.figures] == ["u-languages"], "no mean, and no line by itself"
+
+
+@pytest.mark.slow
+def test_a_missing_point_breaks_the_line_and_one_seed_has_no_band(tmp_path: Path) -> None:
+    def drawn(seeds: tuple[int, ...], without: float | None) -> tuple[int, int]:
+        """Number of strokes of the line, and of bands."""
+        runs = [one for x in (1, 2, 3, 4, 5) for one in cells("mad-x", "sna", seeds=seeds, tune__shots_per_class=x)]
+        key = "tune.shots_per_class"
+        folder = tmp_path / f"{len(seeds)}{without}"
+        record = plan("t", "figure4", runs)
+        experiment = read(folder, record, lambda one: None if one["varied"][key] == without else answer(one))
+        svg = setting_curve(experiment)
+        colour = look("mad-x").colour
+        paths = re.findall(rf'd="([^"]+)"[^>]*style="fill: none; stroke: {colour}; stroke-width: 2[;"]', svg)
+        return max(path.count("M") for path in paths), svg.count("fill-opacity: 0.16")
+
+    assert drawn((0, 1), None) == (1, 1)
+    assert drawn((0, 1), 3) == (2, 2)
+    assert drawn((0,), None) == (1, 0)
+
+
+@pytest.mark.parametrize(("last", "ticks"), [(6, [1, 2, 3, 4, 5, 6]), (12, [1, 3, 6, 9, 12]), (24, [1, 6, 12, 18, 24])])
+def test_ticks_of_layers_include_the_quarters(tmp_path: Path, last: int, ticks: list[int]) -> None:
+    each = range(1, last + 1)
+    runs = [
+        one
+        for key in ("tune__top_k_layers", "tune__bottom_k_layers")
+        for k in each
+        for one in cells("soft-prompt", "sna", **{key: k})
+    ]
+    experiment = read(tmp_path, plan("t", "figure6", runs))
+    svg = setting_curve(experiment)
+    assert [int(text) for text in re.findall(r'id="t-mean-xtick_\d+".*?<text[^>]*>(\d+)<', svg, re.DOTALL)] == ticks
+    assert svg.count(">K, number of tuned layers<") == 1
+
+
+@pytest.mark.slow
+def test_a_panel_above_an_empty_place_has_numbers_of_x(tmp_path: Path) -> None:
+    for targets, rows_with_numbers in ((("sna", "yor", "lin"), 2), (("sna", "yor", "lin", "ibo"), 2)):
+        runs = [one for share in (0.25, 0.5) for one in cells("mad-x", *targets, text_share=share)]
+        experiment = read(tmp_path / str(len(targets)), plan("t", "figure3", runs))
+        svg = setting_panels(experiment)
+        assert svg.count(">25 %<") == rows_with_numbers, targets
+        assert svg.count(">share of the unlabelled text<") == 1
 
 
 def test_top_and_bottom_are_two_curves_of_one_method(tmp_path: Path) -> None:

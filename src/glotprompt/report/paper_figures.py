@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from glotprompt.report.figures import INK, MUTED, PAPER, RULE, draw, draw_panels
 from glotprompt.report.results import Experiment, Line, Run, Stage
 from glotprompt.report.series import MAJORITY, Curves, Series, along_layers, along_setting
@@ -107,9 +109,8 @@ def _panels(name: str, by_target: dict[str, Curves], ylabel: str) -> str:
             _paint_curves(axes, curves)
             axes.set_title(target, loc="left", fontsize=12, weight="bold", color=INK)
             axes.tick_params(labelsize=10.5)
+        _label_lowest(panels, len(filled))
         _set_ticks(panels[0], list(filled.values()), all(map(_is_logarithmic, filled.values())))  # x is shared
-        for axes in panels[len(filled) :]:
-            axes.set_axis_off()
         figure.supxlabel(label, color=MUTED, fontsize=12)
         figure.supylabel(ylabel, color=MUTED, fontsize=12)
         add_legend(figure, panels)
@@ -119,6 +120,13 @@ def _panels(name: str, by_target: dict[str, Curves], ylabel: str) -> str:
     return draw_panels(name, 40 + PANEL_ROW * rows + LEGEND_ROW * len(names), paint, description, (rows, 2))
 
 
+def _label_lowest(panels: Sequence[Axes], filled: int) -> None:
+    """Empty the places after the last panel of two columns; a panel above an empty place gets the numbers of x."""
+    for axes in panels[filled:]:
+        axes.set_axis_off()
+    panels[max(0, filled - 2)].tick_params(labelbottom=True)
+
+
 def _paint_curves(axes: Axes, curves: Curves) -> None:
     for one in curves.levels:
         style: dict[str, Any] = {"linewidth": 1.6, "linestyle": (0, (2, 2))}
@@ -126,7 +134,8 @@ def _paint_curves(axes: Axes, curves: Curves) -> None:
             style = {"linewidth": 1}
         for _, mean, sd in one.present:
             axes.axhline(mean, color=one.colour, label=one.name, **style)
-            axes.axhspan(mean - sd, mean + sd, color=one.colour, alpha=0.1, linewidth=0)
+            if sd is not None:
+                axes.axhspan(mean - sd, mean + sd, color=one.colour, alpha=0.1, linewidth=0)
     for one in curves.series:
         if one.present:
             _paint_series(axes, one)
@@ -136,10 +145,14 @@ def _paint_curves(axes: Axes, curves: Curves) -> None:
 
 
 def _set_ticks(axes: Axes, panels: Sequence[Curves], logarithmic: bool) -> None:
-    """Put ticks at the points, at most eight."""
+    """Put ticks at the points, at most eight; of many layers at the first and at each quarter: 1, 6, 12, 18, 24."""
     if logarithmic:
         axes.set_xscale("log")
     ticks = sorted({x for curves in panels for one in curves.series for x, _, _ in one.present})
+    layers = any("layer" in key for key in panels[0].keys)
+    if layers and len(ticks) > 8:
+        quarter = max(1, round(ticks[-1] / 4))
+        ticks = [tick for tick in ticks if tick == ticks[0] or tick % quarter == 0]
     while len(ticks) > 8:
         ticks = ticks[::2]
     share = any(key.endswith("share") for key in panels[0].keys)
@@ -148,9 +161,11 @@ def _set_ticks(axes: Axes, panels: Sequence[Curves], logarithmic: bool) -> None:
 
 
 def _paint_series(axes: Axes, one: Series) -> None:
-    xs, means, sds = zip(*one.present, strict=True)
-    low, high = zip(*((mean - sd, mean + sd) for mean, sd in zip(means, sds, strict=True)), strict=True)
-    axes.fill_between(xs, low, high, color=one.colour, alpha=0.16, linewidth=0)
+    # NaN breaks a line and a band: a missing point is not drawn over, and one seed has no band
+    xs = [x for x, _ in one.points]
+    means = np.array([math.nan if spread.mean is None else spread.mean for _, spread in one.points])
+    sds = np.array([math.nan if spread.sd is None else spread.sd for _, spread in one.points])
+    axes.fill_between(xs, means - sds, means + sds, color=one.colour, alpha=0.16, linewidth=0)
     axes.plot(
         xs,
         means,
@@ -184,7 +199,7 @@ def accuracy_against_parameters(experiment: Experiment) -> str:
     def paint(figure: Figure, axes: Axes) -> None:
         for line, parameters, spread in points:
             style, mean = look(line.method), spread.mean or 0
-            axes.errorbar(parameters, mean, spread.sd or 0, color=style.colour, capsize=4, linestyle="none")
+            axes.errorbar(parameters, mean, spread.sd, color=style.colour, capsize=4, linestyle="none")
             axes.plot(
                 parameters,
                 mean,
@@ -245,8 +260,7 @@ def loss_panels(experiment: Experiment, stage: Stage) -> str:
                 axes.plot(*zip(*points, strict=True), color=look(method).colour, linewidth=1, alpha=0.7)
             axes.set_title(method, loc="left", fontsize=12, weight="bold", color=INK)
             axes.grid(axis="y", color=RULE, linewidth=0.8)
-        for axes in panels[len(by_method) :]:
-            axes.set_axis_off()
+        _label_lowest(panels, len(by_method))
         figure.supxlabel("training step", color=MUTED, fontsize=12)
         figure.supylabel("loss (nats)", color=MUTED, fontsize=12)
 

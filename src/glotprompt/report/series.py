@@ -14,6 +14,15 @@ from glotprompt.report.tables import (
     method_name,
 )
 
+AXES = {
+    "text_share": "share of the unlabelled text",
+    "shots": "labelled examples per class",
+    "shots_per_class": "labelled examples per class",
+    "top_k_layers": "K, number of tuned layers",
+    "bottom_k_layers": "K, number of tuned layers",
+}
+"""Names of x axes, by the last part of a key."""
+
 MAJORITY = "majority"
 """Stands for a method in the level of the majority class."""
 
@@ -38,9 +47,9 @@ class Series:
         return look(self.method).marker
 
     @property
-    def present(self) -> list[tuple[float, float, float]]:
-        """(x, mean, sd) of the points that have a mean; the sd of one seed is 0."""
-        return [(x, spread.mean, spread.sd or 0.0) for x, spread in self.points if spread.mean is not None]
+    def present(self) -> list[tuple[float, float, float | None]]:
+        """(x, mean, sd) of the points that have a mean; the sd of one seed is None."""
+        return [(x, spread.mean, spread.sd) for x, spread in self.points if spread.mean is not None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class Curves:
     @property
     def label(self) -> str:
         """The x axis in words."""
-        return " or ".join(key_name(key) for key in self.keys)
+        return " or ".join(dict.fromkeys(AXES.get(key.rpartition(".")[2]) or key_name(key) for key in self.keys))
 
 
 def along_setting(experiment: Experiment, targets: Iterable[str]) -> Curves:
