@@ -123,11 +123,33 @@ def test_accuracy_table(tmp_path: Path) -> None:
     assert table.headings == ("Method", "mean", "sna", "yor")
     assert texts(table) == {
         "Majority class": ["35.0", "35.0", "35.0"],
-        "MAD-X": ["-", "*52.5*", "-"],
+        "MAD-X": ["-", "52.5", "-"],
         "Adapted soft prompt": ["50.0 (1 of 2)", "45.0 ± 7.1", "60.0 (1 of 2)"],
     }
-    assert "2 seeds, 1 of MAD-X, 2 languages" in table.caption
+    assert "2 seeds, 1 of “MAD-X”, 2 languages" in table.caption
     assert "± standard deviation over seeds (" in table.caption
+
+
+def test_a_single_seed_does_not_compete_with_means_of_three(tmp_path: Path) -> None:
+    several = [one for name in ("soft-prompt", "prompt-tuning") for one in cells(name, "sna", seeds=(0, 1, 2))]
+    scores = {(name, "sna", seed): 40.0 for name in ("soft-prompt", "prompt-tuning") for seed in (0, 1, 2)}
+    scores |= {("soft-prompt", "sna", 2): 43.0, ("mad-x", "sna", 0): 60.0}
+    record = plan("t", "table2", [*several, *cells("mad-x", "sna")])
+    table = paper_tables.accuracy_table(read(tmp_path, record, scored({**scores})), "all")
+    assert texts(table) == {
+        "Majority class": ["35.0", "35.0"],
+        "MAD-X": ["60.0", "60.0"],
+        "Prefix tuning, no adaptation": ["40.0 ± 0.0", "40.0 ± 0.0"],
+        "Adapted soft prompt": ["*41.0 ± 1.7*", "*41.0 ± 1.7*"],
+    }
+    assert "Bold: the best method of a column, of those with 3 seeds." in table.caption
+
+
+def test_table_1_has_no_mean_over_languages_of_all_groups(tmp_path: Path) -> None:
+    experiment = read(tmp_path, plan("t", "table1", cells("mad-x", "hau", "sna")))
+    table = paper_tables.accuracy_table(experiment, "all")
+    assert table.headings == ("Method", "hau", "sna")
+    assert {len(row) for row in table.rows} == {3}
 
 
 @pytest.mark.slow
@@ -180,7 +202,7 @@ def test_one_seed_has_no_deviation_in_words_or_numbers(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_methods_with_fewer_seeds_are_named(tmp_path: Path) -> None:
     record = plan("t", "table2", [*cells("soft-prompt", "sna", seeds=(0, 1, 2)), *cells("mad-x", "sna")])
-    assert paper_tables.seeds_and_languages(read(tmp_path, record)) == "3 seeds, 1 of MAD-X, 1 language"
+    assert paper_tables.seeds_and_languages(read(tmp_path, record)) == "3 seeds, 1 of “MAD-X”, 1 language"
 
 
 @pytest.mark.slow

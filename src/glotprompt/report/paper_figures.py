@@ -145,10 +145,10 @@ def _paint_curves(axes: Axes, curves: Curves) -> None:
 
 
 def _set_ticks(axes: Axes, panels: Sequence[Curves], logarithmic: bool) -> None:
-    """Put ticks at the points, at most eight; of many layers at the first and at each quarter: 1, 6, 12, 18, 24."""
+    """Put ticks at the planned points, at most eight; of many layers at the first and at quarters: 1, 6, 12, 18, 24."""
     if logarithmic:
         axes.set_xscale("log")
-    ticks = sorted({x for curves in panels for one in curves.series for x, _, _ in one.present})
+    ticks = sorted({x for curves in panels for one in curves.series for x, _ in one.points})
     layers = any("layer" in key for key in panels[0].keys)
     if layers and len(ticks) > 8:
         quarter = max(1, round(ticks[-1] / 4))

@@ -39,10 +39,10 @@ WHICH: dict[Labels, str] = {
 
 
 def seeds_and_languages(experiment: Experiment) -> str:
-    """Number of seeds and languages in words: 3 seeds, 1 of MAD-X, 8 languages."""
+    """Number of seeds and languages in words: 3 seeds, 1 of “MAD-X”, 8 languages."""
     most = len({run.seed for run in experiment.runs})
     fewer = {method_name(line.method): len(line.seeds) for line in experiment.lines if len(line.seeds) < most}
-    exceptions = [f"{number} of {name}" for name, number in fewer.items()]
+    exceptions = [f"{number} of “{name}”" for name, number in fewer.items()]
     return ", ".join([counted(most, "seed"), *exceptions, counted(len(experiment.targets), "language")])
 
 
@@ -61,7 +61,8 @@ def _plus_minus(experiment: Experiment) -> str:
 
 
 def accuracy_table(experiment: Experiment, labels: Labels) -> Table:
-    """Accuracy of each method on each language, and the mean over languages."""
+    """Accuracy of each method on each language, and the mean over languages (not of table 1, whose means are those of
+    its groups)."""
     lines, targets = experiment.lines, experiment.targets
     is_judged = labels == "all"  # whether a run collapsed is judged on all labels
     rows = [_majority_row(experiment)]
@@ -72,16 +73,29 @@ def accuracy_table(experiment: Experiment, labels: Labels) -> Table:
             mean = _marked(mean, line.runs)
             cells = [_marked(cell, line.of(target)) for cell, target in zip(cells, targets, strict=True)]
         rows.append((word_cell(line.name), mean, *cells))
+    rows, rule = _best_bold(experiment, rows, others=1)
+    without_mean = experiment.plan["draw"] == "table1"
     return Table(
         name=stem(experiment.name, "accuracy", labels),
         caption=f"Accuracy in per cent{_plus_minus(experiment)} ({seeds_and_languages(experiment)})."
-        f" The predicted label is {WHICH[labels]}. Bold: the best method of a column."
+        f" The predicted label is {WHICH[labels]}. {rule}"
         + f" {COLLAPSED}: with a run that collapsed."
         * (is_judged and any(run.collapsed for run in experiment.done)),
-        headings=("Method", MEAN, *targets),
-        rows=tuple(with_best_bold(rows, without=[0])),
+        headings=("Method", *([] if without_mean else [MEAN]), *targets),
+        rows=tuple((name, *cells[without_mean:]) for name, *cells in rows),
         colours=(look("majority").colour, *colours(lines)),
     )
+
+
+def _best_bold(
+    experiment: Experiment, rows: list[tuple[TableCell, ...]], others: int = 0
+) -> tuple[list[tuple[TableCell, ...]], str]:
+    """The rows of all lines, after `others`, with the best in bold, and how in words. A mean of fewer seeds than others
+    have is no match for theirs: it is better or worse by luck."""
+    most = len({run.seed for run in experiment.runs})
+    fewer = [others + index for index, line in enumerate(experiment.lines) if len(line.seeds) < most]
+    rule = f"Bold: the best method of a column{f', of those with {most} seeds' if fewer else ''}."
+    return with_best_bold(rows, without=[*range(others), *fewer]), rule
 
 
 def _marked(cell: TableCell, runs: Sequence[Run]) -> TableCell:
@@ -132,12 +146,13 @@ def dev_table(experiment: Experiment) -> Table:
     rows = [
         (word_cell(line.name), spread_cell(line.spread(experiment.targets, dev_accuracy))) for line in experiment.lines
     ]
+    rows, rule = _best_bold(experiment, rows)
     return Table(
         name=stem(experiment.name, "dev"),
         caption="Best accuracy on source-language dev examples in per cent, by which settings are chosen"
-        f" ({seeds_and_languages(experiment)}).",
+        f" ({seeds_and_languages(experiment)}). {rule}",
         headings=("Method", "dev accuracy"),
-        rows=tuple(with_best_bold(rows)),
+        rows=tuple(rows),
         colours=colours(experiment.lines),
     )
 
