@@ -302,7 +302,8 @@ def published_table(experiment: Experiment) -> Table | None:
     return Table(
         name=stem(experiment.name, "published"),
         caption="Published numbers, as printed. Their backbones, scales and texts differ, so they are context and not a"
-        " target for these runs. This experiment: the same method or setting, mean over languages"
+        " target for these runs. This experiment: the same method or setting, mean over languages (or of the one"
+        " that is named)"
         f"{spread and f' ± {spread}'}; “{DASH}” where the setting or the backbone's number of layers"
         " differs.",
         headings=("Published", "on", "number", "this experiment"),
@@ -323,6 +324,7 @@ class Published:
     method: str | None = None
     varied: Mapping[str, Any] = field(default_factory=dict[str, Any])
     group: Group | None = None
+    target: str | None = None
     num_layers: int | None = None
 
 
@@ -343,6 +345,7 @@ def _same_here(experiment: Experiment, published: Published) -> TableCell:
     if experiment.plan["draw"] == "table3":
         return _cost_cells(line)[0]
     targets = experiment.targets if published.group is None else experiment.groups()[published.group]
+    targets = targets if published.target is None else [published.target]
     return spread_cell(line.spread(targets, Run.score))
 
 
