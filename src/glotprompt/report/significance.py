@@ -112,7 +112,7 @@ def drawn_together(
             for item, difference in member.items():
                 values[item] += weight * difference
         # without rounding, sums of the same thirds in another order would be different values
-        arrays.append(np.round(np.array([*values.values()], float), 12))
+        arrays.append(np.asarray(np.round([*values.values()], 12), np.float64))
     return arrays
 
 
