@@ -33,8 +33,8 @@ PANEL = 210
 def text_table(experiment: Experiment) -> Table | None:
     """Table 4 (appendix B): languages, sources of their unlabelled text, and lines after decontamination; None where
     no stage 1 read text."""
+    # by references, since one language may have several texts: the languages in words, and the decontamination
     checks: dict[tuple[str, ...], tuple[str, Mapping[str, Any]]] = {}
-    """By references: the languages in words, and the decontamination of the text."""
     for run in experiment.done:
         if run.evaluation is None or run.evaluation.train_info.adapt is None:
             continue
