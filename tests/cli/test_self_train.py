@@ -94,7 +94,7 @@ def test_collapsed_predictions_leave_the_classifier(typed: Program, here: Path) 
 def test_what_it_refuses(typed: Program, here: Path) -> None:
     words = f"{SELF_TRAIN} --unlabelled unlabelled.txt"
     assert "--output a.st is the classifier that it starts from" in typed(f"{words} --output a.st").error
-    assert "keep" in typed(f"{words} --keep 2 --output b.st").error
+    assert "error: --keep: Input should be" in typed(f"{words} --keep 2 --output b.st").error
     assert "no label 'weather'" in typed(f"{words} --label-prior weather=1 --output b.st").error
     assert "give one of them" in typed(f"{words} --no-overlap-check --held-out nya.txt --output b.st").error
     assert not (here / "b.st").exists()

@@ -19,6 +19,7 @@ _ARGUMENTS = {
     "source": "no data folder (then the hub is read)", "text": "--text-column", "label": "--label-column",
     "adapted": "--prompt FILE", "premise": "--premise-column", "hypothesis": "--hypothesis-column",
     "minutes": "--minutes", "target_labels": "--target-labels", "label_prior": "--label-prior LABEL=NUMBER,...",
+    "keep": "--keep", "rounds": "--rounds",
 }  # fmt: skip
 """Arguments that are no settings of a stage, and their options."""
 _STAGES = ("adapt", "tune", "doctor")
