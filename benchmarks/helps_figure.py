@@ -1,5 +1,4 @@
-"""The figure of docs/does_it_help.md, from the results of experiments/helps_unseen.toml and helps_topics.toml (of
-which tf-idf is an experiment of its own there, helps_tfidf: it was run later).
+"""The figure of docs/does_it_help.md, from the results of experiments/helps_unseen.toml and helps_topics.toml.
 
 python benchmarks/helps_figure.py results/helps.jsonl.gz docs/does_it_help.svg
 """
@@ -22,8 +21,6 @@ from glotprompt.report.results import Experiment, Run, read_results
 from glotprompt.report.tables import look
 
 BARS = ("embedding", "soft-prompt-aligned", "lora-aligned")
-EARLIER = {"glv": 54.7, "quc": 49.6}
-"""lora-aligned, where the results lack it: means of three seeds by another program, as docs/does_it_help.md says."""
 
 
 def main(results: Path, output: Path) -> None:
@@ -34,7 +31,7 @@ def main(results: Path, output: Path) -> None:
         figure = Figure(figsize=(9, 3), layout="constrained")
         bars, curve = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
         _draw_bars(bars, experiments["helps_unseen"])
-        _draw_curve(curve, experiments["helps_topics"], experiments["helps_tfidf"])
+        _draw_curve(curve, experiments["helps_topics"])
         for axes in (bars, curve):
             axes.spines[["top", "right"]].set_visible(False)
             axes.set_ylim(0, 100)
@@ -46,9 +43,7 @@ def _mean(experiment: Experiment, method: str, target: str, name: str = "accurac
     """Over the seeds that are there."""
     runs = [run for run in experiment.done if (run.method, run.target) == (method, target)]
     values = [value for run in runs if (value := _value(run, name)) is not None]
-    if not values:
-        return EARLIER.get(target) if method == "lora-aligned" else None
-    return sum(values) / len(values)
+    return sum(values) / len(values) if values else None
 
 
 def _value(run: Run, name: str) -> float | None:
@@ -75,13 +70,13 @@ def _draw_bars(axes: Any, experiment: Experiment) -> None:
     axes.set_ylabel("right, %")
 
 
-def _draw_curve(axes: Any, sentences: Experiment, alone: Experiment) -> None:
+def _draw_curve(axes: Any, experiment: Experiment) -> None:
     """Topics: the mean over the languages by labels a class of the target language, beside English labels and alone."""
     curves = (
-        (sentences, "embedding", "labels-", "English and target labels"),
-        (alone, "tf-idf", "tf-idf-", "tf-idf on target labels alone"),
+        ("embedding", "labels-", "English and target labels"),
+        ("tf-idf", "tf-idf-", "tf-idf on target labels alone"),
     )
-    for experiment, method, prefix, label in curves:
+    for method, prefix, label in curves:
         counts = {
             int(name.removeprefix(prefix)): name for name in experiment.plan["methods"] if name.startswith(prefix)
         }
@@ -90,7 +85,7 @@ def _draw_curve(axes: Any, sentences: Experiment, alone: Experiment) -> None:
             (count, level) for count in sorted(counts) if (level := _level(experiment, counts[count])) is not None
         ]
         axes.plot(*zip(*points, strict=True), "o-", markersize=3, color=look(method).colour, label=label)
-    if (level := _level(sentences, "self-trained")) is not None:
+    if (level := _level(experiment, "self-trained")) is not None:
         axes.axhline(level, color="#2a9d8f", linewidth=1, label="self-trained, no target labels")
     axes.set_xlabel("target labels a class")
     axes.set_title("topics of sentences, twelve languages", fontsize=9)

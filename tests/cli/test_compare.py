@@ -133,8 +133,12 @@ def test_nothing_that_is_scored_is_learned_and_commands_have_the_options_that_th
 
     monkeypatch.setattr("glotprompt.cli.compare.compare_candidates", compare)
     more = ["--held-out", "scored.tsv", "--target-labels", "few.tsv", "--label-column", "label", "--allow-unknown"]
-    assert glotprompt(*words, *more, "--train", "train.tsv").status == 130
+    (here / "target.txt").rename(here / "train.nya.txt")
+    words[words.index("target.txt")] = "train.nya.txt"
+    (here / "dev.tsv").write_text((here / "test.tsv").read_text())
+    assert glotprompt(*words, *more, "--train", "train.tsv", "--dev", "dev.tsv").status == 130
     material, typed = taken
+    assert len(material.dev) > 10, "it is beside the target's text, and yet of the source"
     texts = {one.fields["text"] for one in material.train}
     assert {line.split("\t")[0] for line in lines[1:]} - texts == {lines[1].split("\t")[0]}
     assert len(material.train) <= len(lines) - 2, "a file that is named twice is read once"

@@ -109,24 +109,23 @@ def _material(params: Params) -> Material:
         label_folds(labels)  # what is wrong with them is said before anything is trained
         tell_few(labels, "target labels")
     scored = [*(params["held_out"] or ()), *([labels_file] if labels_file else [])]
-    held_out = held_out_texts(target_files, scored, how)
+    held_out = held_out_texts((), scored, how)
     train = _without(train, held_out, "training examples")
     dev = None if dev is None else _without(dev, held_out, "dev examples")
     pairs_text = Stage1Text(TextReport())
     if pair_files:
         pairs_text = parallel_text(params["language"], pair_files, {**params, "held_out": scored})
-    target = _target(target_files, held_out, params, fields) if target_files else []
+    target = _target(target_files, scored, params, fields) if target_files else []
     return Material(task, params["language"], train, dev, target, pairs_text.pairs, pairs_text.record, labels)
 
 
-def _target(
-    files: Sequence[str], held_out: Mapping[str, Sequence[str]], params: Params, fields: Sequence[str]
-) -> list[Example]:
-    """The unlabelled target text without what is scored."""
+def _target(files: Sequence[str], scored: Sequence[str], params: Params, fields: Sequence[str]) -> list[Example]:
+    """The unlabelled target text without what is scored, and what lies beside it as dev and test text."""
+    how = how_to_read(params)
     for file in files:
         refuse_evaluation_file(file, "adapt", None, params)
-    texts = inputs_of(files, how_to_read(params), fields)
-    return _without([Example(one.fields) for one in texts], held_out, "target text")
+    texts = [Example(one.fields) for one in inputs_of(files, how, fields)]
+    return _without(texts, held_out_texts(files, scored, how), "target text")
 
 
 def _without(examples: Sequence[Example], held_out: Mapping[str, Sequence[str]], name: str) -> list[Example]:
