@@ -199,7 +199,7 @@ def advice_without_labels(recommended: Candidate, retrieval_before: float | None
     ]
     if recommended.stage1:
         sentences[0] += (
-            f" where few translations are found before alignment (here {retrieval_before:.0f} %), it gained 12 to 33"
+            f" where few translations are found before alignment (here {retrieval_before:.0f} %), it gained 12 to 31"
             " points in five of seven languages, and 0 to 5 in two."
         )
     elif retrieval_before is not None and retrieval_before >= ALREADY_ALIGNED:
