@@ -19,7 +19,6 @@ from glotprompt.estimate import costs, forecast
 from glotprompt.grid import work
 from glotprompt.grid.pack import unpack
 from glotprompt.grid.store import Store
-from glotprompt.model import backbone
 from glotprompt.training.pace import Pace, Work
 
 from ..grid.conftest import FILES, toy_data, write_experiment  # noqa: F401 (fixtures)
@@ -286,7 +285,7 @@ def test_the_first_grid_settles_what_auto_means(
 ) -> None:
     """On a busy machine a probe may find another precision each time."""
     probed = iter(["bf16", "fp32", "fp32", "fp32"])
-    monkeypatch.setattr(backbone, "choose_precision", lambda device: next(probed))
+    monkeypatch.setattr("glotprompt.cli.grid.choose_precision", lambda device: next(probed))
     toy, output = write_experiment(tmp_path / "toy.toml"), tmp_path / "grid"
     words = ["grid", toy, "--output", output, "--data-dir", toy_data, "--device", "cpu", "--set", "precision=auto"]
     words += ["--set", 'targets=["sna"]']

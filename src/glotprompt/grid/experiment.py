@@ -97,11 +97,9 @@ class System(Config):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        for name in (one for one in ("centred", "ridge") if getattr(self, one)):
-            if not METHODS[self.method].reads_vectors:
+        for name in ("centred", "ridge"):
+            if getattr(self, name) and not METHODS[self.method].reads_vectors:
                 raise ValueError(f"{name} is for sentence vectors (method embedding), not for {self.method}")
-            if self.self_train:
-                raise ValueError(f"self_train trains stage 2 anew, which is not {name}; leave one of them out")
         for table in _TABLES:
             for name in getattr(self, table):
                 _check_setting(table, name)
