@@ -13,9 +13,8 @@ from glotprompt.errors import DataError
 from glotprompt.report import languages, paper_tables
 from glotprompt.report.paper_figures import setting_curve, setting_panels
 from glotprompt.report.results import Experiment, Run, key_name, read_results, value_name, varied_name
-from glotprompt.report.sections import make_section
+from glotprompt.report.sections import make_section, significance_table
 from glotprompt.report.series import along_layers, along_setting
-from glotprompt.report.significance import significance_table
 from glotprompt.report.table_files import Table
 from glotprompt.report.tables import look
 

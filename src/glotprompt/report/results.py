@@ -20,6 +20,7 @@ from glotprompt.grid.step_results import (
     step_result,
 )
 from glotprompt.grid.store import Cell, ExperimentRecord, Failure, Store
+from glotprompt.report.significance import Correct
 from glotprompt.report.tables import Spread, finite, looks, method_name
 
 Stage = Literal["adapt", "tune"]
@@ -48,9 +49,6 @@ READING = "reading.md"
 
 REFERENCE = "soft-prompt"
 """The method that the others are compared with."""
-
-Correct = Mapping[str, bool]
-"""Whether each test example of a run was labelled correctly, by its id."""
 
 
 @dataclass(frozen=True)

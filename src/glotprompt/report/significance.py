@@ -1,4 +1,4 @@
-"""Significance of a difference between two methods: a paired bootstrap over test examples; and the table of it.
+"""Significance of a difference between two methods: a paired bootstrap over test examples.
 
 Koehn 2004, "Statistical Significance Tests for Machine Translation Evaluation"; Efron and Tibshirani 1993, chapter 13.
 """
@@ -12,18 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glotprompt.errors import DataError
-from glotprompt.grid.step_results import Labels
-from glotprompt.report.paper_figures import stem
-from glotprompt.report.paper_tables import MEAN, WHICH, colours
-from glotprompt.report.results import REFERENCE, Correct, Experiment, Line, shared_seeds
-from glotprompt.report.table_files import Table, TableCell, word_cell
-from glotprompt.report.tables import DASH
 
 RESAMPLES = 10_000
 """Number of times that the test examples are resampled."""
 
 LEVEL = 95
 """Per cent of the resampled differences inside an interval."""
+
+Correct = Mapping[str, bool]
+"""Whether each test example of a run was labelled correctly, by its id."""
 
 
 @dataclass(frozen=True)
@@ -138,73 +135,3 @@ def paired_bootstrap(
     low, high = np.percentile(means, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
     mean = 100 * float(np.mean([values.mean() for values in differences]))
     return Difference(mean, float(low), float(high), sum(values.size for values in differences))
-
-
-def significance_table(experiment: Experiment) -> Table | None:
-    """Accuracy of the reference (the adapted soft prompt, if the experiment names none) minus that of each other
-    method, with intervals; None where one side is missing."""
-    own_prompt = (line for line in experiment.lines if line.varied.get("prompt_of", "target") == "target")
-    name = experiment.plan.get("reference") or REFERENCE
-    reference = next((line for line in own_prompt if line.method == name), None)
-    others = [line for line in experiment.lines if line is not reference]
-    if reference is None or not others or not any(run.correct() for run in reference.runs):
-        return None
-    golds = {run.target or "": run.gold for run in reversed(experiment.done)}
-    groups = same_items([golds.get(target, {}) for target in experiment.targets])
-    rows: list[tuple[TableCell, ...]] = []
-    for other in others:
-        cells = [_difference_cell(_difference(reference, other, [target], [[0]])) for target in experiment.targets]
-        means = [_difference(reference, other, experiment.targets, groups, labels) for labels in WHICH]
-        rows.append((word_cell(other.name), *map(_difference_cell, means), *cells))
-    return Table(
-        name=stem(experiment.name, "significance"),
-        caption=f"Accuracy of “{reference.name}” minus that of each other method in points, with {LEVEL} % intervals:"
-        f" paired bootstrap over the test examples, {RESAMPLES:,} resamples, each example averaged over the seeds that"
-        f" both have; for the mean, {_drawn([[experiment.targets[one] for one in group] for group in groups])}. Bold:"
-        " the interval excludes zero. Intervals cover the choice of test examples, not the training; they are not"
-        " corrected for multiple comparisons.",
-        headings=(f"{reference.name} minus", MEAN, f"{MEAN}, own labels", *experiment.targets),
-        rows=tuple(rows),
-        colours=colours(others),
-    )
-
-
-def _drawn(groups: Sequence[Sequence[str]]) -> str:
-    """How the languages are resampled, in words."""
-    shared = [group for group in groups if len(group) > 1]
-    if not shared:
-        return "each language is resampled separately"
-    if len(groups) == 1:
-        return "all languages have the same test items, and each draw takes the same ones for all"
-    listed = "; ".join(", ".join(group) for group in shared)
-    alone = ", the others are resampled separately" if len(shared) < len(groups) else ""
-    return f"each draw takes the same items for languages that share their test items ({listed}){alone}"
-
-
-def _difference(
-    line: Line, other: Line, targets: Sequence[str], groups: Sequence[Sequence[int]], labels: Labels = "all"
-) -> Difference | None:
-    """The difference over some languages, of which groups (by index) are drawn together; None where a language is
-    missing on one side."""
-    samples: list[dict[str, float]] = []
-    for target in targets:
-        pair = shared_seeds(line.of(target), other.of(target))
-        sides = [[run.correct(labels) for run in side] for side in pair]
-        if not sides[0] or not all(run for side in sides for run in side):
-            return None
-        samples.append(per_example(*sides))
-    return paired_bootstrap(drawn_together(samples, groups))
-
-
-def _difference_cell(difference: Difference | None) -> TableCell:
-    if difference is None:
-        return TableCell(DASH)
-    mean, low, high = (_signed(value) for value in (difference.mean, difference.low, difference.high))
-    text = f"{mean} [{low}, {high}]"
-    return TableCell(text, difference.is_clear, difference.mean, low=difference.low, high=difference.high)
-
-
-def _signed(value: float) -> str:
-    """A number with its sign: +1.2, −1.2, but 0.0."""
-    text = f"{value:+.1f}"
-    return "0.0" if float(text) == 0 else text.replace("-", "−")
