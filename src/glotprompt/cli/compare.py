@@ -61,16 +61,16 @@ def compare(params: Params) -> None:
     output.mkdir(parents=True, exist_ok=True)
     with alone(output / "work", output, note), resumable(output / "work"):
         trainer = Trainer(material, models, names, output / "work", runtime)
-        result = compare_candidates(trainer, _typed(params), output, budget, note)
+        result = compare_candidates(trainer, _typed(params, material.task), output, budget, note)
         _show(result)
         _write_plot(result, output / PLOT)
     note(f"wrote {output / RESULT} (figures)")
     write_json(params["json"], result.to_json())
 
 
-def _typed(params: Params) -> Typed:
+def _typed(params: Params, task: Task) -> Typed:
     lists = {name: [*dict.fromkeys(params[name] or ())] for name in ("train", "target", "parallel", "held_out")}
-    reads_pairs = "premise" in Task.load(params["task"]).template.fields
+    reads_pairs = "premise" in task.template.fields
 
     def reading(files: Sequence[str], labelled: Sequence[str], compared: Sequence[str]) -> list[str]:
         options = [option.name for option in options_of("compare" if labelled else "adapt")[FILES]]

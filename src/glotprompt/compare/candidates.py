@@ -143,6 +143,11 @@ class Typed:
     flags: Callable[[str], Sequence[str]] = lambda command: ()
     """Function from a command to other options that it shares with `compare`."""
 
+    @property
+    def scored(self) -> list[str]:
+        """What is scored, and in nothing that is learned from text."""
+        return [*self.held_out, *([self.labels] if self.labels else [])]
+
 
 def commands(candidate: Candidate, typed: Typed, model: str, folder: str) -> list[str]:
     """The plain commands that make a candidate, which write into a folder; none for the majority class."""
@@ -160,8 +165,7 @@ def _commands(candidate: Candidate, typed: Typed, model: str, folder: str) -> It
         return
     if candidate.stage1:
         yield [*_adapt(candidate, typed, model), "--output", adapted, *typed.machine, *typed.flags("adapt")]
-    scored = [*typed.held_out, *([typed.labels] if typed.labels else [])]
-    held_out = _each("--held-out", scored)
+    held_out = _each("--held-out", typed.scored)
     labelled = [*typed.train, *([typed.dev] if typed.dev else []), *([typed.labels] if candidate.labels else [])]
     learned = [*_each("--train", typed.train), *(["--dev", typed.dev] if typed.dev else [])]
     learned += ["--target-labels", typed.labels] if candidate.labels else []
@@ -183,14 +187,13 @@ def _commands(candidate: Candidate, typed: Typed, model: str, folder: str) -> It
 
 def _adapt(candidate: Candidate, typed: Typed, model: str) -> list[str]:
     """The command of stage 1 without its output."""
-    scored = [*typed.held_out, *([typed.labels] if typed.labels else [])]
     aligned, files = candidate.stage1 in ALIGNED, [*typed.target, *typed.train]
     text = [*_each("--target", typed.target), *_each("--source", typed.train)]
     if aligned:
         files, text = [*typed.parallel], _each("--parallel", typed.parallel)
     words = ["adapt", *text, "--language", typed.language, "--model", model]
-    words += ["--method", ALIGNED.get(candidate.stage1, candidate.stage1), *_each("--held-out", scored)]
-    return [*words, *typed.reading(files, (), scored)]
+    words += ["--method", ALIGNED.get(candidate.stage1, candidate.stage1), *_each("--held-out", typed.scored)]
+    return [*words, *typed.reading(files, (), typed.scored)]
 
 
 def _each(option: str, values: Sequence[str]) -> list[str]:

@@ -50,18 +50,13 @@ def unpack(file: Path, store: Store) -> None:
                 store.write_experiment(line["experiment"])
         elif "test" in line:
             tests[line["test"]] = line
-        else:
+        elif not store.has(line["step"]):
             contents = {RESULT: _unpacked(line["result"], tests), STEP: {"unpacked_from": file.name}}
-            _add(line["step"], contents, store)
-
-
-def _add(step: str, contents: dict[str, dict[str, Any]], store: Store) -> None:
-    with suppress(BlockingIOError), store.claimed(step, wait=False):
-        if not store.has(step):
-            outcome = store.outcome(step)
-            for name, content in contents.items():
-                (outcome / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-            store.publish(step)
+            with suppress(BlockingIOError), store.claimed(line["step"], wait=False):
+                outcome = store.outcome(line["step"])
+                for name, content in contents.items():
+                    (outcome / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+                store.publish(line["step"])
 
 
 def steps_of(file: Path) -> set[str]:

@@ -73,13 +73,7 @@ class SelfTraining:
         held_out: EvaluationText = (),
     ) -> SelfTraining:
         """The arguments are those of `self_train`, which says what is refused."""
-        _check_start(classifier, adapted)
-        learned = classifier.training
-        if learned.target_examples and learned.self_training is None and not target_examples:
-            raise ConfigError(
-                f"the classifier has learned from {counted(learned.target_examples, 'target label')}, too; give them"
-                f" as {setting('target_labels')}"
-            )
+        _check_start(classifier, adapted, bool(target_examples))
         config = config or SelfTrainConfig()
         classifier.task.indices(list(config.label_prior or ()))
         texts, decontamination = [Example(fields_of(item)) for item in unlabelled], None
@@ -251,12 +245,17 @@ def _collapse(labels: Int[NDArray[np.int64], " text"], training: SelfTraining, *
     return None
 
 
-def _check_start(classifier: PromptClassifier, adapted: Adapted | None) -> None:
+def _check_start(classifier: PromptClassifier, adapted: Adapted | None, has_labels: bool) -> None:
     """Raises `ConfigError` where stage 2 could not start from what the classifier did."""
-    method = METHODS[classifier.method]
-    if classifier.training.pairs:
+    method, learned = METHODS[classifier.method], classifier.training
+    if learned.target_examples and learned.self_training is None and not has_labels:
+        raise ConfigError(
+            f"the classifier has learned from {counted(learned.target_examples, 'target label')}, too; give them as"
+            f" {setting('target_labels')}"
+        )
+    if learned.pairs:
         raise ConfigError("the classifier maps its language by translations, and would be tuned without; give another")
-    if classifier.training.centred_on is not None:
+    if learned.centred_on is not None:
         raise ConfigError("the classifier is centred by target text, and would be tuned without; give one that is not")
     stands_on_stage_1 = method.stage1 is not None or (method.reads_vectors and bool(classifier.body.tensors()))
     if adapted is None and stands_on_stage_1:
