@@ -215,9 +215,10 @@ def test_cells_are_redone_with_the_plain_commands(
     write_experiment: Callable[[Path], Path],  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    """Five cells, to the bit: the caps of the mini scale, shots from files and a share of the text among them."""
+    """Five cells, to the bit: whole articles, the caps of the mini scale and a share of the text among them."""
     toy, output, plain = write_experiment(tmp_path / "toy.toml"), tmp_path / "grid", tmp_path / "plain"
     text = toy.read_text(encoding="utf-8").replace("epochs = 3", "epochs = 3\nmost_per_label = 6")
+    text = text.replace('input = "headline"\n', "")
     text = text.replace('targets = ["sna", "yor"]', 'targets = ["sna", "yor"]\nmax_lines = 11\ntext_share = 0.9')
     toy.write_text(text.replace("steps = 3", "steps = 3\npatience = 1\nmin_improvement = 0.01"), encoding="utf-8")
     words = ["grid", toy, "--data-dir", toy_data, "--device", "cpu", "--set", "seeds=[1]"]
@@ -225,6 +226,7 @@ def test_cells_are_redone_with_the_plain_commands(
     plain.mkdir()
     shown = glotprompt(*words, "--output", plain, "--commands")
     assert shown.status == 0, shown.err
+    assert shown.out.count("--read input=article") == 12
     script = tmp_path / "redo.sh"
     script.write_text(shown.out, encoding="utf-8")
     tell = f"glotprompt() {{ printf '%s\\0' \"$@\" END; }}; . {script}"  # the shell reads it as a person's would

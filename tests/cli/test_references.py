@@ -181,10 +181,10 @@ def test_options_of_reading_that_have_nothing_to_work_on(typed: Program, tiny_fo
     for words, message in (
         (f"{score} --data {reference} --text-column text", f"--text-column has nothing to work on: {known}"),
         (f"{score} --data {reference} --label-column label", f"--label-column has nothing to work on: {known}"),
-        (f"{score} --data {reference} --read quoting=none", "--read has nothing to work on: masakhanews:hau:dev is"),
+        (f"{score} --data {reference} --read quoting=none", "--read quoting= has nothing to work on: masakhanews:hau"),
         (f"{tune} --train {reference} --text-column text", f"--text-column has nothing to work on: {known}"),
         (f"{tune} --train {reference} --dev {reference} --label-column text", "--label-column has nothing"),
-        (f"{tune} --train {reference} --read format=tsv", "--read has nothing to work on"),
+        (f"{tune} --train {reference} --read format=tsv", "--read format= has nothing to work on"),
         (f"{tune} --train train.tsv --premise-column text", "the task reads single texts"),
         (f"{tune} --train train.tsv --data-dir D", f"{file} reference such as"),
         (f"{score} --data test.tsv --revision {'0' * 40}", f"{file} reference such as"),
@@ -197,12 +197,16 @@ def test_options_of_reading_that_have_nothing_to_work_on(typed: Program, tiny_fo
         (f"{adapt} --target nya.txt --source eng.txt --data-dir D", f"{file} reference such as"),
         (f"{adapt} --target nya.txt --source eng.txt --set source_share=0", "--source has no effect"),
         (f"doctor --model {tiny_folder} --text nya.txt --no-probe --top-k 2", "give both, or leave it out"),
-        (f"doctor --model {tiny_folder} --text {reference} --no-probe --read format=tsv", "--read has nothing"),
+        (f"doctor --model {tiny_folder} --text {reference} --no-probe --read format=tsv", "--read format= has nothing"),
+        (f"{score} --data test.tsv --read input=article", "--read input= has nothing to work on: none of what"),
+        (f"{adapt} --target nya.txt --source masakhanews:hau --read input=article --data-dir D", "--read input= has"),
+        (f"{predict} --input {reference} --read input=body", "input=body is not known; expected headline or article"),
         (f"embed --model {tiny_folder} --input eng.txt --output e.npy --data-dir D", f"{file} reference such as"),
     ):  # fmt: skip
         assert message in typed(words).error, words
     # One file that they apply to is enough.
     assert typed(f"{tune} --train {reference} --dev train.tsv --text-column text --read format=tsv").status == 0
+    assert typed(f"{predict} --input {reference} --read input=article --json -").out.count("\\n") == 21, "and bodies"
 
 
 @pytest.mark.slow

@@ -100,6 +100,7 @@ def test_news_from_a_folder(tmp_path: Path) -> None:
         Example.of('A "one"', "sports", "1"),
         Example.of("B", "health", "2"),
     ]
+    assert news.examples("lin", "train", tmp_path, input="article")[0] == Example.of('A "one"\nx\ny', "sports", "1")
     told: list[str] = []
     assert news.texts("lin", data_dir=tmp_path, report=told.append) == ['A "one"', "x", "y"]
     assert told == [

@@ -69,7 +69,7 @@ def idle_reading(
 ) -> dict[str, str]:
     """The options on how to read that none of a command's files has a use for, with the reason; of `--read` the keys
     ("read delimiter="). `params` are the command's parameters; `pairs`: whether the task reads pairs; `labelled`: which
-    of the sources have labels; `compared`: files that are read for comparison, whose columns are not asked for."""
+    of the sources are examples; `compared`: files that are read for comparison, whose columns are not asked for."""
     how = how_to_read(params)
     references = [source for source in (*sources, *compared) if parse_reference(source) is not None]
     files = [source for source in (*sources, *compared) if source not in references]
@@ -84,7 +84,7 @@ def idle_reading(
         "data_dir": no_reference,
         "revision": no_reference,
         "on_bad_row": "" if sources or params.get("on_bad_row") != "skip" else "no file is read",
-        "read": "" if files else f"{references[0]} is read as it was published" if references else "no file is read",
+        "read": "" if sources or compared else "no file is read",
     }
     idle = {name: f"{reason}; leave it out" for name, reason in reasons.items() if reason}
     formats = {format_of(file, how) for file in files}
@@ -92,7 +92,19 @@ def idle_reading(
         if not formats & of_format:
             kinds = f"none of the files is {' or '.join(sorted(of_format))}"
             idle |= dict.fromkeys((f"read {key}=" for key in keys), f"{kinds}; leave it out, or say --read format=tsv")
+    if references and not files:
+        published = f"{references[0]} is read as it was published; leave it out"
+        idle |= dict.fromkeys((f"read {key}=" for key in READING if key != "input"), published)
+    if not any(map(has_bodies, labelled)):
+        idle["read input="] = "none of what is classified is a reference to news with bodies; leave it out"
     return idle
+
+
+def has_bodies(source: str) -> bool:
+    """Whether a file or reference is news of which headlines or whole articles can be read."""
+    reference = parse_reference(source)
+    layout = None if reference is None else reference.dataset.layout
+    return layout is not None and bool(layout.columns.unread)
 
 
 def _no_table(references: Sequence[str], tables: Sequence[str]) -> str:

@@ -72,7 +72,8 @@ def reading(*columns: str) -> tuple[Option, ...]:
         Option(
             "--read KEY=VALUE",
             "How to read the files; may be repeated. format=txt|tsv|csv|jsonl|parquet, delimiter=; quoting=csv|none,"
-            " columns=a,b,c (no header line), encoding=cp1252 (default: by the byte-order mark, else utf-8).",
+            " columns=a,b,c (no header line), encoding=cp1252 (default: by the byte-order mark, else utf-8)."
+            " Of references: input=article (news with their bodies; default: headlines).",
             list[str],
         ),
         Option("--on-bad-row", "What a row that cannot be used does.", Literal["error", "skip"], "error"),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from glotprompt.data.datasets.catalog import parse_reference
+from glotprompt.cli.files import has_bodies
 from glotprompt.errors import ConfigError
 from glotprompt.grid.reading import PLAIN, ExampleSource
 from glotprompt.grid.steps import AdaptStep, EvaluateStep, TuneStep
@@ -26,8 +26,6 @@ def commands_of(step: EvaluateStep, folder: Path, data_dir: Path | None) -> Iter
             f"{step}: only a grid samples target labels, self-trains, halves a dataset or cross-fits as it does; leave"
             " such systems out with --set methods=[...]"
         )
-    if tuned.train.input == "article" and _has_articles(tuned.train):
-        raise ConfigError(f"{step}: tune and evaluate read headlines of news; give the grid --set input=headline")
     if step.adapted is not None:
         prompt = folder / f"{step.adapted.name}.safetensors"
         yield _line("adapt", _of_stage1(step.adapted), prompt, data_dir)
@@ -38,12 +36,8 @@ def commands_of(step: EvaluateStep, folder: Path, data_dir: Path | None) -> Iter
     words = _of_stage2(tuned, prompt, folder) | ({} if prompt is not None else {"language": step.target})
     yield _line("tune", words, classifier, data_dir)
     words = {"classifier": classifier, "data": step.test.references[0], "precision": step.backbone.precision}
+    words |= _read(step.test)
     yield _line("evaluate", {**words, "json": folder / f"{step.name}.json"}, None, data_dir)
-
-
-def _has_articles(source: ExampleSource) -> bool:
-    references = filter(None, map(parse_reference, source.references))
-    return any(one.dataset.layout is not None and one.dataset.layout.columns.unread for one in references)
 
 
 def _of_stage1(step: AdaptStep) -> dict[str, Any]:
@@ -62,10 +56,16 @@ def _of_stage1(step: AdaptStep) -> dict[str, Any]:
 
 def _of_stage2(step: TuneStep, prompt: Path | None, folder: Path) -> dict[str, Any]:
     words: dict[str, Any] = {"train": step.train.references, "dev": () if step.dev is None else step.dev.references}
+    words |= _read(step.train)
     words["task"] = step.task.name if _is_built_in(step.task) else folder / f"{step.task.name}.toml"
     words |= {} if prompt is None else {"prompt": prompt}
     words |= {} if step.pairs is None else {"parallel": step.pairs.references, "held-out": step.pairs.scored}
     return {**words, **_of_backbone(step), "set": _settings(departures(step.config))}
+
+
+def _read(source: ExampleSource) -> dict[str, Any]:
+    articles = source.input == "article" and any(map(has_bodies, source.references))
+    return {"read": "input=article"} if articles else {}
 
 
 def _of_backbone(step: AdaptStep | TuneStep) -> dict[str, Any]:

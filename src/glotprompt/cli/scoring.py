@@ -199,7 +199,7 @@ def predict(params: Params) -> None:
     sources = _sources(params["texts"], params["input"])
     task = task_of(describe(params["classifier"], ("classifier",)), params["classifier"])
     fields, labels = task.template.fields, chosen_labels(params["labels"], task)
-    check_reading(params, [*sources, *(params["prior_text"] or ())], pairs="premise" in fields)
+    check_reading(params, [*sources, *(params["prior_text"] or ())], pairs="premise" in fields, labelled=sources)
     typed = [] if sources else _arguments(params["texts"] or [], fields, params["normalise"])
     inputs = inputs_of(sources, how_to_read(params), fields) if sources else typed
     opened = _opened(params)

@@ -10,7 +10,7 @@ from glotprompt.cli.program import all_options
 from glotprompt.errors import Wording
 from glotprompt.jobs.wording import IN_BROWSER, in_browser
 
-READING = ("format", "delimiter", "quoting", "columns", "encoding")
+READING = ("format", "delimiter", "quoting", "columns", "encoding", "input")
 """Keys of --read."""
 _ARGUMENTS = {
     "initial": "--init-prompt FILE", "prior_text": "--prior-text FILE", "target": "--target", "parallel": "--parallel",

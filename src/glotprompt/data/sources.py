@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from glotprompt.data.datasets.catalog import Reference, parse_reference
 from glotprompt.data.parallel import read_parallel
 from glotprompt.data.readers.files import read_examples, read_for_comparison, read_texts
+from glotprompt.data.readers.layout import Input
 from glotprompt.data.readers.normalise import normalise
 from glotprompt.data.readers.records import Example, Pair
 from glotprompt.data.readers.tables import ReadOptions, format_of
@@ -30,6 +32,14 @@ class Reading(ReadOptions):
 
     revision: str | None = None
     """Commit of a dataset on the hub; None: that of the catalog."""
+
+    input: Input = "headline"
+    """What is read of a dataset's news: headlines, or headline and body."""
+
+    def __post_init__(self) -> None:
+        ReadOptions.__post_init__(self)
+        if self.input not in get_args(Input):
+            raise ConfigError(f"{setting('input', self.input)} is not known; expected {' or '.join(get_args(Input))}")
 
     def is_table(self, source: str) -> bool:
         """Whether a file is a table, by its ending or by `format`."""
@@ -86,6 +96,7 @@ def _examples_of_reference(
         reading.data_dir,
         revision=reading.revision,
         on_bad_row=reading.on_bad_row,
+        input=reading.input,
         report=reading.report,
     )
     for example in examples[:1]:

@@ -16,6 +16,7 @@ from glotprompt.data import MAX_LINES
 from glotprompt.data.datasets.catalog import parse_reference
 from glotprompt.data.datasets.dataset import Dataset
 from glotprompt.data.languages import checked_code
+from glotprompt.data.readers.layout import Input
 from glotprompt.data.readers.lines import similar_file
 from glotprompt.data.sources import Reading
 from glotprompt.errors import ConfigError, nearest, toml_fault, visible
@@ -32,7 +33,7 @@ SHOTS = "{shots}"
 _TABLES = {"adapt": AdaptConfig, "tune": TuneConfig}
 _OF_TARGETS = ("tests", "texts", "pairs", "centre", "target_labels")
 """Tables whose keys are targets."""
-READING_KEYS = tuple(one.name for one in fields(Reading) if one.name not in ("report", "data_dir", "revision"))
+READING_KEYS = tuple(one.name for one in fields(Reading) if one.name not in ("report", "data_dir", "revision", "input"))
 _VARIED: dict[str, TypeAdapter[Any]] = {
     "text_share": TypeAdapter(TextShare),
     "prompt_of": TypeAdapter(PromptOf),
@@ -166,7 +167,7 @@ class Experiment(Config):
     """Seeds of both stages (section 4.2: 3 runs)."""
     adapt_seed: int | None = None
     """One seed of stage 1 for all seeds of stage 2; None: the seed of stage 2."""
-    input: Literal["article", "headline"] = "article"
+    input: Input = "article"
     """The part of a news item that is classified."""
     text_share: TextShare = 1.0
     """Share of the target's unlabelled text that stage 1 trains on."""

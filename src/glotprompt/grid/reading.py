@@ -20,7 +20,7 @@ from glotprompt.data.decontamination import (
     stage1_texts,
 )
 from glotprompt.data.pairs import stage1_pairs
-from glotprompt.data.readers.layout import read_records
+from glotprompt.data.readers.layout import Input
 from glotprompt.data.readers.records import (
     Example,
     content_hash,
@@ -32,7 +32,6 @@ from glotprompt.data.readers.records import (
 from glotprompt.data.sources import Reading, examples_of
 from glotprompt.errors import DataError, counted, in_words_of
 
-Input = Literal["article", "headline"]
 PLAIN = Reading()
 
 
@@ -150,20 +149,10 @@ def examples_content(source: ExampleSource, data_dir: Path | None) -> str:
 
 
 def _examples_of(word: str, source: ExampleSource, data_dir: Path | None) -> list[Example]:
-    reference, reading = parse_reference(word), replace(source.read, data_dir=data_dir)
-    layout = None if reference is None else reference.dataset.layout
-    has_articles = layout is not None and layout.columns.unread
-    if reference is None or source.input == "headline" or not has_articles or not reference.split:
-        with in_words_of(_in_the_file):
-            labels = reference.dataset.labels if reference is not None else source.labels
-            return examples_of(word, reading, source.fields, labels)
-    path, columns = reference.dataset.place(reference.language, reference.split, data_dir, "auto", None)
-    articles: list[Example] = []
-    for record in read_records(path, columns, reference.dataset.labels):
-        headline = record.example
-        text = "\n".join([headline.fields["text"], *record.unread])
-        articles.append(Example.of(text, headline.label, headline.id))
-    return articles
+    reference, reading = parse_reference(word), replace(source.read, data_dir=data_dir, input=source.input)
+    with in_words_of(_in_the_file):
+        labels = reference.dataset.labels if reference is not None else source.labels
+        return examples_of(word, reading, source.fields, labels)
 
 
 @lru_cache(maxsize=64)

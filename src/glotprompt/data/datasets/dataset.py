@@ -12,6 +12,7 @@ from glotprompt.data.languages import same_language
 from glotprompt.data.readers.layout import (
     Columns,
     HubFiles,
+    Input,
     Layout,
     Record,
     Report,
@@ -103,9 +104,10 @@ class Dataset:
         source: Source = "auto",
         revision: str | None = None,
         on_bad_row: OnBadRow = "error",
+        input: Input = "headline",
         report: Report | None = None,
     ) -> list[Example]:
-        """All examples of a split, in file order.
+        """All examples of a split, in file order; of news the headlines, or headline and body (`input="article"`).
 
         `data_dir` is the data folder (default: the variable GLOTPROMPT_DATA). `source` is "folder", "hub" (extra `hub`;
         `revision` overrides the commit), or "auto": the folder if one is known, else the hub. Raises
@@ -116,7 +118,7 @@ class Dataset:
             raise DataError(f"{self.name} has no examples, only texts: {self.unlabelled}.")
         code, split = self.language(language), self.split(language, split)
         read_split = self._reader(code, data_dir, source, revision, on_bad_row, report)
-        return [record.example for record in read_split(split)]
+        return [record.read_as(input) for record in read_split(split)]
 
     def texts(
         self,

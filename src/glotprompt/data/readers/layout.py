@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from glotprompt.data.readers.lines import is_blank, read_lines, without_line_end
 from glotprompt.data.readers.records import Example, Pair
@@ -12,6 +13,8 @@ from glotprompt.data.readers.tables import OnBadRow, Quoting, ReadOptions, Row, 
 from glotprompt.errors import DataError, counted, nearest
 
 Report = Callable[[str], None]
+Input = Literal["headline", "article"]
+"""The part of a news item that is classified."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,13 @@ class Record:
     example: Example
     unread: tuple[str, ...]
     """Cells of the columns `Columns.unread`."""
+
+    def read_as(self, input: Input) -> Example:
+        """The example; as an article with the further text below, a line a cell."""
+        if input == "headline" or not self.unread:
+            return self.example
+        text = "\n".join([self.example.fields["text"], *self.unread])
+        return Example.of(text, self.example.label, self.example.id)
 
 
 def read_records(
