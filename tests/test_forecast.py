@@ -121,6 +121,25 @@ def test_several_steps_behind_the_warm_up_are_timed_while_none_takes_long(
     assert trained == timed
 
 
+@pytest.mark.parametrize(("seconds", "read"), [(0.2, 4), (2.0, 3), (9.0, 1)])
+def test_forward_passes_that_take_long_are_few(monkeypatch: pytest.MonkeyPatch, seconds: float, read: int) -> None:
+    clock, batches = iter(range(1000)), list[int]()
+    work = Work([], batches.append, lambda *batch: iter([(torch.zeros(()), 5)]), ADAPT, is_whole=False)
+    monkeypatch.setattr(pace, "perf_counter", lambda: seconds * next(clock))
+    assert pace._Passes(work, MicroBatch(QUIET)).read(0.5) == pytest.approx(seconds / 5)
+    assert batches == [*range(read)]
+
+
+def test_texts_of_like_length_are_timed_once(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[Work] = []
+    monkeypatch.setattr(forecast, "pace_of", lambda _, work, *how: timed.append(work) or BY_TOKENS)
+    forecaster = Forecaster.of(backbone, Probe(1.0), QUIET)
+    lengths = (9, 9.2, 13.6)
+    found = [forecaster.adapt(ADAPT.replace(packing="none"), Text(TOY, [one])).seconds or 0 for one in lengths]
+    assert len(timed) == 2
+    assert found[1] > found[0], "each by its own length"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",

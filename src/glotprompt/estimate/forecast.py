@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import log
 from statistics import fmean
 from typing import Any
 
@@ -161,7 +162,7 @@ class Forecaster:
         if self.backbone is None:
             return forecast
         tokens = amount.tokens
-        pace = self._pace((_kind(config), round(tokens)), lambda: self._adapt_work(config, text.lines, tokens))
+        pace = self._pace((_kind(config), _alike(tokens)), lambda: self._adapt_work(config, text.lines, tokens))
         rows = min(config.batch_size, amount.sequences) if config.objective == "alignment" else config.batch_size
         step = rows * tokens * pace.token + pace.update
         # The start of a training counts as an evaluation, and half of the held-out text is scored before and after.
@@ -259,7 +260,7 @@ class Forecaster:
 
     def _tune_pace(self, config: TuneConfig, adapt: AdaptConfig | None, task: Task, examples: Sequence[Fields]) -> Pace:
         tokens = self._tokens(config, task, examples)
-        kind = _kind(config), None if adapt is None else _kind(adapt), task.identity(), round(tokens)
+        kind = _kind(config), None if adapt is None else _kind(adapt), task.identity(), _alike(tokens)
         return self._pace(kind, lambda: self._tune_work(config, adapt, task, examples))
 
     def _adapt_work(self, config: AdaptConfig, lines: Sequence[str], tokens: float) -> Work:
@@ -337,6 +338,11 @@ def _kind(config: AdaptConfig | TuneConfig) -> str:
     of_amount: dict[str, Any] = {"epochs": 1, "shots_per_class": None, "most_per_label": None}
     same |= {"steps": 1} if isinstance(config, AdaptConfig) else of_amount
     return config.replace(**same).identity()
+
+
+def _alike(tokens: float) -> int:
+    """Key of lengths at which a token takes about the same time, so that not every language is timed."""
+    return round(log(tokens, 1.5))
 
 
 def _some(things: Sequence[Any], most: int) -> list[Any]:

@@ -124,15 +124,16 @@ class _Passes:
 
     @torch.no_grad()
     def read(self, seconds: float) -> float:
-        """Seconds per token of a forward pass. The first batch is a warm-up."""
+        """Seconds per token of a forward pass. The first batch is a warm-up, as the first training step is."""
         whole = MicroBatch(RuntimeConfig(progress=False))
         tokens, elapsed = 0, 0.0
         for number in range(MOST_STEPS):
             batch = self._work.batch(self._step + number)
             begin = perf_counter()
             count = sum(count for _, count in self._work.losses(batch, whole))
-            if number:
-                tokens, elapsed = tokens + count, elapsed + perf_counter() - begin
-            if number > 1 and elapsed >= seconds:
+            taken = perf_counter() - begin
+            if number or taken > ENOUGH * seconds:
+                tokens, elapsed = tokens + count, elapsed + taken
+            if elapsed >= seconds and (number > 1 or elapsed > ENOUGH * seconds):
                 break
         return elapsed / max(1, tokens)
