@@ -224,6 +224,15 @@ def test_all_label_words_are_looked_up(tiny_backbone: Callable[[str], Backbone])
     assert any("stands for 'a' and 'b'" in finding.meaning for finding in found.findings)
 
 
+@pytest.mark.parametrize("head", ["linear", "pooled"])
+def test_another_head_is_of_the_method_of_stage_1(tiny_backbone: Callable[[str], Backbone], head: Any) -> None:
+    task = Task("t", "{mask} {text}", {"sports": "Sports", "b": "Culture"})
+    found = examine(
+        tiny_backbone("xlm-roberta"), TOY, task=task, adapt=ADAPT, tune=TuneConfig(head=head), probe_seconds=0
+    )
+    assert found.tune is not None
+
+
 def test_one_line_is_too_little_to_time(tiny_backbone: Callable[[str], Backbone]) -> None:
     found = examine(tiny_backbone("xlm-roberta"), ["the king"] * 3, adapt=ADAPT, probe_seconds=0.01)
     assert found.adapt.seconds is None

@@ -15,6 +15,7 @@ from glotprompt.errors import ModelError
 from glotprompt.estimate import forecast
 from glotprompt.estimate.forecast import LONGEST, SAMPLE_LINES, Forecast, Forecaster, Probe, Text, _some, unfit
 from glotprompt.model.backbone import Backbone
+from glotprompt.model.shapes import Shell
 from glotprompt.training import pace
 from glotprompt.training.micro_batch import MicroBatch
 from glotprompt.training.objectives.inputs import masking_corpus
@@ -235,6 +236,16 @@ def test_what_is_not_for_this_machine() -> None:
     assert unfit(LONGEST, 10**9, 10**9) == unfit(None, 10**9, None) == ""
     assert "it would take about 4 days 0 h" in unfit(4 / 3 * LONGEST, 10**9, None)
     assert "it needs about 2 GB of memory, and there are 1 GB" in unfit(None, 2 * 10**9, 10**9)
+
+
+def test_a_micro_batch_needs_less_memory(backbone: Backbone) -> None:
+    """The doctor names it as the remedy."""
+    whole, parts = (
+        Forecaster(Shell.of(backbone), backbone.device, None, Probe(0), QUIET.replace(micro_batch_size=size))
+        for size in (None, 4)
+    )
+    config, text = ADAPT.replace(batch_size=64), Text(TOY, [5])
+    assert parts.adapt(config, text).estimated_bytes < whole.adapt(config, text).estimated_bytes
 
 
 def test_memory_as_measured_goes_before_an_estimate() -> None:

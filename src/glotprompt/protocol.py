@@ -95,8 +95,9 @@ def _not_trained_on(stage1: Stage1, held_out: Sequence[str]) -> list[str]:
     lines = stage1.texts_read().get("target")
     if lines is None:
         return list(stage1.given)
-    unseen = set(held_out)
-    return [original for original, line in zip(stage1.given, lines, strict=True) if line in unseen]
+    # Text that is not read stands first.
+    unseen, given = set(held_out), stage1.given[len(stage1.given) - len(lines) :]
+    return [original for original, line in zip(given, lines, strict=True) if line in unseen]
 
 
 # ---------------------------------------------------------------------------------------------------------------

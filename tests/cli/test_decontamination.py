@@ -82,7 +82,8 @@ def test_held_out_tables_are_read_as_the_command_says(here: Path, adapt: Adapt, 
 def test_evaluation_text_beside_the_training_text_is_found(here: Path, adapt: Adapt, invented_lines: list[str]) -> None:
     (here / "train.quy").write_text("\n".join(invented_lines), encoding="utf-8")
     (here / "dev.quy").write_text("\n".join(invented_lines[:2]), encoding="utf-8")
-    outcome = adapt("--target quy=train.quy")
+    # How it is read may be said, though nobody named it.
+    outcome = adapt("--target quy=train.quy --read encoding=utf-8")
     assert f"quy, target text: 2 of {len(invented_lines)} texts removed" in outcome.err
     (here / "dev.quy").write_text("\n".join(invented_lines), encoding="utf-8")
     error = adapt("--target quy=train.quy").error
@@ -142,6 +143,11 @@ def test_xnli_is_refused_for_a_language_of_americasnli(
     assert training_of("topic.st", "classifier")["decontamination"] == {"switches": ["--allow-evaluation-text"]}
     words = f"tune --model {tiny_folder} --train xnli/dev-en.tsv {TUNE} --output plain.st"
     assert "do not score the classifier on AmericasNLI" in glotprompt(*words.split()).err
+    assert "the target language is quy" in glotprompt(*words.split(), "--language", "quy").error
+    words = "compare --language quy --train xnli/dev-en.tsv --task task.toml --output folder"
+    assert "the target language is quy" in glotprompt(*words.split()).error
+    words = "self-train --classifier topic.st --train xnli/dev-en.tsv --unlabelled nya.txt --output again.st"
+    assert "the target language is quy" in glotprompt(*words.split()).error
 
 
 @pytest.mark.slow

@@ -92,6 +92,9 @@ def test_status_and_next_commands(
         "next: glotprompt tune --prompt nya.safetensors --train LABELLED.tsv --task task.toml --top-k 2"
         " --output nya-task.safetensors",
     ]
+    alone = glotprompt(*words, "--set", "source_share=0", "--preset", "paper")
+    assert "--source" not in alone.err, "no source text is read"
+    assert "--task task.toml --preset paper --top-k 2" in alone.err
     (files / "care.txt").write_text("\n".join(f"{line} &amp;" for line in lines), encoding="utf-8")
     (files / "bad.txt").write_text("the king\n", encoding="utf-8")
     for text, strict, status in (

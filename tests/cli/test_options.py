@@ -233,6 +233,14 @@ def test_spellings_and_names_of_fields_are_one(here: Path, glotprompt: Program, 
         assert glotprompt("tune", "--config", "run.toml", "--model", "mini").status == 0
         assert given["top_k_layers"] == 3
         assert given["task"] == "news"
+    (here / "news").mkdir()
+    with (here / "run.toml").open("a") as file:
+        file.write('json = "-"\n')
+    assert glotprompt("tune", "--config", "run.toml", "--model", "mini").status == 0
+    assert (given["task"], given["json"]) == ("news", Path("-")), "neither a folder nor a file"
+    (here / "run.toml").write_text('source_adapter = "news"\noutput = "x.st"\n')
+    assert glotprompt("adapt", "--config", "run.toml", "--target", "nya=nya.txt").status == 0
+    assert given["source_adapter"] == str(Path("news"))
 
 
 def test_other_commands_have_files_too(here: Path, glotprompt: Program, given: dict[str, Any]) -> None:

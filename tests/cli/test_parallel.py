@@ -72,7 +72,9 @@ def test_what_is_scored_is_taken_out_of_both_sides(model: str, here: Path, glotp
 
 
 @pytest.mark.slow
-def test_target_text_centres_the_vectors(model: str, here: Path, glotprompt: Program) -> None:
+def test_target_text_centres_the_vectors(
+    model: str, here: Path, glotprompt: Program, invented_lines: list[str]
+) -> None:
     tune = f"{TUNE} {model} --method embedding --output topic.st"
     outcome = glotprompt(*f"{tune} --target-text nya.txt".split())
     assert outcome.status == 0, outcome.err
@@ -80,6 +82,19 @@ def test_target_text_centres_the_vectors(model: str, here: Path, glotprompt: Pro
     assert artifact.read("topic.st", "classifier")[1]["training"]["centred_on"] == lines
     outcome = glotprompt(*f"{TUNE} {model} --epochs 1 --target-text nya.txt --output x.st".split())
     assert "--target-text is for --method embedding alone" in outcome.error
+    (here / "train.txt").write_bytes((here / "nya.txt").read_bytes())
+    (here / "test.txt").write_text("\n".join(invented_lines[:2]), encoding="utf-8")
+    outcome = glotprompt(*f"{tune} --target-text train.txt".split())
+    assert f"target text: 2 of {lines} texts removed after a check against" in outcome.err, "test.txt lies beside it"
+    checked = artifact.read("topic.st", "classifier")[1]["training"]["decontamination"]
+    assert checked["target"]["removed"] == 2
+    assert glotprompt(*f"{tune} --target-text train.txt --no-overlap-check".split()).status == 0
+    assert artifact.read("topic.st", "classifier")[1]["training"]["centred_on"] == lines
+    for words, message in (
+        ("--target-text nya.txt --held-out nya.txt --no-overlap-check", "give one of them"),
+        ("--target-text sib200:nya:test", "evaluation text by its path"),
+    ):
+        assert message in glotprompt(*f"{tune} {words}".split()).error
 
 
 @pytest.mark.slow
@@ -92,17 +107,16 @@ def test_text_and_translations_together(model: str, here: Path, glotprompt: Prog
     assert outcome.status == 0, outcome.err
     (figures,) = json.loads(outcome.out)["prompts"]
     assert {"mlm_loss_after", "top1_after", "retrieval_after", "loss_after", "num_pairs"} <= figures.keys()
-    assert figures["held_out_pairs"] + figures["pairs"] == 30
+    assert (figures["held_out_pairs"], figures["pairs"]) == (2, 26), "without two whose sides the text holds out"
     assert figures["decontamination"]["parallel"]["kept"] == 30
     shown = glotprompt("show", "nya.st")
     assert "MLM and alignment loss" in shown.out
     assert "--target, --source and --parallel" in glotprompt("show", "nya.st", "--toml").out
-    assert (
-        "needs unlabelled text"
-        in glotprompt(
-            *f"{ADAPT} {model} --parallel pairs.tsv --set objective=mlm+alignment --output x.st".split()
-        ).error
-    )
+    for more in ("", " --source eng.txt"):
+        words = (
+            f"{ADAPT} {model} --parallel one.txt --parallel two.txt --set objective=mlm+alignment --output x.st{more}"
+        )
+        assert "needs unlabelled text in the target language" in glotprompt(*words.split()).error
 
 
 @pytest.mark.slow

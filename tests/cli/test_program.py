@@ -71,6 +71,8 @@ def test_mistakes_in_what_is_named_are_said_before_torch_is_imported(files: Path
         "predict --classifier none.st text",
         f"tune {named} lug --prompt none.st",
         "adapt --target nya.txt --language nya --output x --init-prompt none.st=0.5",
+        "adapt --target nya.txt --language nya --output ./nya.txt",
+        f"tune {named} lug --json train.tsv",
     ]
     done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, cwd=files, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -81,7 +83,8 @@ def test_mistakes_in_what_is_named_are_said_before_torch_is_imported(files: Path
         ("Did you mean Luganda (lug)", "few.tsv, line 2", "nowhere.tsv: no such file", "Did you mean 'nya.txt'?",
          "Did you mean 'test.tsv'?", "Did you mean 'test.tsv'?", "none.st does not exist; expected a classifier saved",
          "none.st does not exist; expected a language prompt or a language module saved",
-         "none.st does not exist; expected a language prompt saved"),
+         "none.st does not exist; expected a language prompt saved",
+         "--output nya.txt is what --target reads; give another name", "--json train.tsv is what --train reads"),
         strict=True,
     ):  # fmt: skip
         assert part in line
@@ -182,6 +185,9 @@ def test_presets_options_and_set_make_the_configs(capsys: pytest.CaptureFixture[
     assert config == AdaptConfig(**preset("quick", "adapt"), objective="mlm+alignment"), "beside text as text alone"
     options = {"preset": "paper", "top_k_layers": 9, "set": ["checkpoint_every=0", "dev_share=.25"]}
     config, runtime = settings(TuneConfig, options, "mini", "prompt-tuning")
+    assert settings(TuneConfig, {"parallel": ["pairs.tsv"]}, "e5", "embedding")[0] == TuneConfig(method="embedding")
+    aligned, _ = settings(AdaptConfig, {"parallel": ["pairs.tsv"]}, "mini", "soft-prompt+task-adapter")
+    assert (aligned.initialise, aligned.learning_rate) == ("text", 8e-2), "its stage 1 is a soft prompt's"
     assert config == TuneConfig(method="prompt-tuning", top_k_layers=9, dev_share=0.25, loss_over="vocabulary")
     assert runtime == RuntimeConfig(checkpoint_every=0)
 
@@ -243,6 +249,7 @@ def test_contradicting_settings_are_refused(options: dict[str, object], message:
         (TuneConfig, "lora", {"set": ["task_adapter_reduction=4"]}, "task_adapter_reduction"),
         (TuneConfig, "lora", {"dev": "dev.tsv", "set": ["dev_share=0.3"]}, "dev_share"),
         (TuneConfig, "lora", {"set": ["allow_unknown=true"]}, "allow_unknown"),
+        (TuneConfig, "tf-idf", {"set": ["dev_share=0.3"]}, "dev_share"),
     ],
 )
 def test_a_setting_that_changes_nothing_is_refused(
@@ -431,6 +438,8 @@ def test_control_characters_never_reach_the_terminal_raw(
         (["predict"], ("encoding", "utf-16-le"), "--read encoding=utf-16-le"),
         (["predict"], ("on_bad_row", "skip"), "--on-bad-row skip"),
         (["grid"], ("steps", "300"), "steps=300"),
+        (["compare"], ("held_out", None), "--held-out or --target-labels"),
+        (["adapt"], ("source_column", None), "the word source in the header line"),
     ],
 )
 def test_settings_are_named_as_the_command_line_has_them(

@@ -139,7 +139,7 @@ def test_errors_of_references_speak_of_options(typed: Program, tiny_folder: Path
     assert "1 bad row skipped" in outcome.err
 
 
-def test_a_commit_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_of_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("GLOTPROMPT_DATA", raising=False)
     for read in (texts_of, lambda sources, how: texts_to_compare(sources[0], how)):
         with (
@@ -147,6 +147,9 @@ def test_a_commit_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
             in_words_of(wording_of(["adapt"])),
         ):
             read(["masakhanews:lin:train"], how_to_read({"read": None, "revision": "main"}))
+    monkeypatch.setenv("GLOTPROMPT_DATA", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"a commit of the hub, but .* is read; leave it out"):
+        texts_of(["masakhanews:lin:train"], how_to_read({"read": None, "revision": "0" * 40}))
 
 
 def test_labels_that_the_task_lacks_are_named(typed: Program, tiny_folder: Path) -> None:
@@ -204,6 +207,14 @@ def test_options_of_reading_that_have_nothing_to_work_on(typed: Program, tiny_fo
         (f"embed --model {tiny_folder} --input eng.txt --output e.npy --data-dir D", f"{file} reference such as"),
     ):  # fmt: skip
         assert message in typed(words).error, words
+    # What is compared with what will be scored is read as well.
+    held = "--held-out masakhanews:lin:dev --data-dir D"
+    for words in (
+        f"{tune} --train train.tsv --method embedding --target-text nya.txt {held} --epochs 1",
+        f"compare --train train.tsv --target nya.txt --task task.toml --language nya --output out {held} --minutes 0",
+        f"self-train --classifier c.st --train train.tsv --unlabelled nya.txt --output d.st {held} --label-prior none",
+    ):
+        assert "nothing to work on" not in typed(words).err, words
     # One file that they apply to is enough.
     assert typed(f"{tune} --train {reference} --dev train.tsv --text-column text --read format=tsv").status == 0
     assert typed(f"{predict} --input {reference} --read input=article --json -").out.count("\\n") == 21, "and bodies"

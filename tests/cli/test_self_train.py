@@ -93,7 +93,7 @@ def test_collapsed_predictions_leave_the_classifier(typed: Program, here: Path) 
 @pytest.mark.slow
 def test_what_it_refuses(typed: Program, here: Path) -> None:
     words = f"{SELF_TRAIN} --unlabelled unlabelled.txt"
-    assert "--output a.st is the classifier that it starts from" in typed(f"{words} --output a.st").error
+    assert "--output a.st is what --classifier reads; give another name" in typed(f"{words} --output a.st").error
     assert "error: --keep: Input should be" in typed(f"{words} --keep 2 --output b.st").error
     assert "no label 'weather'" in typed(f"{words} --label-prior weather=1 --output b.st").error
     assert "give one of them" in typed(f"{words} --no-overlap-check --held-out nya.txt --output b.st").error

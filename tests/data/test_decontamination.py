@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -64,6 +65,20 @@ def test_a_pair_goes_if_either_side_is_evaluation_text() -> None:
     ], "both sides are always counted"
     with pytest.raises(DataError, match="all pairs are evaluation text"):
         decontaminated_pairs(pairs[1:3], ["scored"])
+
+
+@pytest.mark.parametrize(
+    "scored",
+    [
+        "今天下午国家气象局在北京宣布明天全国大部分地区将有大雨和雷暴天气",
+        "นักวิจัยพบว่าอากาศในเมืองหลวงร้อนขึ้นทุกปีและฝนตกน้อยลงมาก",
+    ],
+)
+def test_a_scored_sentence_within_a_line_without_spaces(scored: str) -> None:
+    inside, part = f"昨天{scored}。新华社", scored[3:15]
+    found = without_overlap([inside, part, "moni " + scored[::-1]], {"test": [scored]})
+    assert found.texts == [part, "moni " + scored[::-1]]
+    assert found.overlaps["test"].shared == 1
 
 
 def test_nothing_to_remove() -> None:
@@ -147,6 +162,8 @@ PLACES = {
     "sib200-dev2.txt": "sib200",
     "sib200/train-without-dev.tsv": None,
     "sib200.txt": None,
+    "dev/sib200_train.txt": None,
+    "dev/sib200.txt": "sib200",
 }
 DOMUNG = "dev"
 for one in DATASETS.values():  # every file of the catalog, and of copies of the hub's repositories
@@ -180,10 +197,12 @@ def test_a_path_is_looked_at_from_where_one_stands(tmp_path: Path, monkeypatch: 
     assert evaluation_set("dev.aym") == "americasnlp2021"
 
 
-@pytest.mark.parametrize("language", ["quy", "aym", "gn", "grn", "tar", "que", "qu", "quz", "ayr", "nhe"])
+@pytest.mark.parametrize(
+    "language", ["quy", "aym", "gn", "grn", "tar", "que", "qu", "quz", "ayr", "nhe", "quy-PE", "quz_Latn", "sna+ayr"]
+)
 def test_xnli_is_refused_as_training_data_for_americasnli(language: str) -> None:
     for source in ("xnli/dev-en.tsv", "xnli/test-es.tsv", "xnli:eng:test"):
-        with pytest.raises(DataError, match=f"those of AmericasNLI.* target language is {language}"):
+        with pytest.raises(DataError, match=f"those of AmericasNLI.* target language is {re.escape(language)}"):
             refuse_evaluation_text(source, "tune", language)
     for source, target in (
         ("xnli/train-en.tsv", language),
@@ -237,6 +256,10 @@ def test_all_text_of_a_table_is_compared(tmp_path: Path) -> None:
     assert read_for_comparison(table) == ["goal", "virus", "world sports", "public health"]
     table.write_text("word\tlabel\ngoal\tsports\nvirus\thealth\n")
     assert texts_to_compare(str(table), Reading(text="word")) == ["goal", "virus"]
+    table.write_text("text,label\nit rains, it pours,x\n")  # by a wrong ending: the label may be on either side
+    assert read_for_comparison(table) == ["it rains, it pours,x", "it rains, it pours", " it pours,x"]
+    table.write_text("text\nit rains, it pours\nit is dry\n")
+    assert read_for_comparison(table) == ["it rains, it pours", "it is dry"]
     lines = tmp_path / "a.txt"
     lines.write_text("one\n\ntwo words\n")
     assert read_for_comparison(lines) == ["one", "two words"]

@@ -158,6 +158,8 @@ def test_a_label_outside_the_set_is_a_bad_row(write: Write) -> None:
         Example.of("a", "sports", "a.tsv:2")
     ]
     assert len(read_examples(path, label=None, labels=["health"])) == 2
+    path = write("b.tsv", "text\tlabel\na\tcafe\u0301\n")
+    assert read_examples(path, labels=["caf\u00e9", "bar"])[0].label == "caf\u00e9", "written otherwise"
 
 
 def test_twenty_bad_rows_are_listed_and_the_others_counted(write: Write) -> None:

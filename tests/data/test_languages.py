@@ -76,6 +76,8 @@ def test_unseen_languages_of_the_paper() -> None:
         ("bre", "glot500", True),  # goes on from XLM-R; no dataset has Breton
         ("bre", "mmbert", None),
         ("qqq", "xlm-r", None),
+        ("pt-BR", "xlm-r", True),
+        ("zh-Hant-TW", "xlm-r", True),
     ],
 )
 def test_seen_by(code: str, family: str, expected: bool | None) -> None:
@@ -185,6 +187,8 @@ def test_every_language_of_every_dataset_has_a_row() -> None:
         ("facebook/xlm-v-base", None),
         ("Davlan/afro-xlmr-large", None),  # has read more than XLM-R
         ("minimal", None),
+        ("Davlan/bert-base-multilingual-cased-finetuned-yoruba", None),
+        ("Davlan/xlm-roberta-base-finetuned-swahili", None),
         ("xlm-roberta-largest", None),
     ],
 )

@@ -86,6 +86,9 @@ def test_numbers_that_stand_for_labels() -> None:
     """Beside an empty cell a frame makes floats of whole numbers; a number beyond the names is named."""
     frame = Frame([{"text": "rain", "label": 1.0}, {"text": "goal", "label": float("nan")}])
     assert [one.label for one in examples_from(frame)] == ["1", None]
+    missing = type("NAType", (), {"__str__": lambda self: "<NA>"})()
+    frame = Frame([{"text": "rain", "label": True}, {"text": "goal", "label": missing}])
+    assert [one.label for one in examples_from(frame)] == ["true", None], "as files have them"
     with pytest.raises(DataError, match="label 2 of the examples has no name"):
         examples_from(Numbered([{"text": "rain", "label": 2}]))
 

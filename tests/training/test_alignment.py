@@ -214,7 +214,7 @@ def test_both_objectives_add_up(tiny_backbone: Tiny) -> None:
     backbone = tiny_backbone("bert")
     config = CONFIG.replace(objective="mlm+alignment", alignment_weight=0.25, held_out_share=0.2, eval_sequences=8)
     text = LanguageModelling(backbone, TOY, SOURCE, config, QUIET)
-    pairs = Alignment(backbone, TRANSLATIONS, config, QUIET)
+    pairs = Alignment(backbone, split_pairs(TRANSLATIONS, config), config, QUIET)
     module = SoftPrompt.initialise(backbone.prompt_shape(3), 0.5, 0)
 
     def gradient(objective: Any) -> torch.Tensor:
@@ -243,8 +243,36 @@ def test_text_and_pairs_are_read_and_named(tiny_backbone: Tiny, tmp_path: Any) -
     assert isinstance(made, gp.LanguagePrompt)
     again = gp.LanguagePrompt.load(made.save(tmp_path / "a"), backbone)
     assert isinstance(again.training.held_out_after, JointScores)
-    assert (again.is_aligned, again.training.target_lines, again.training.pairs) == (True, 35, 28)
+    assert (again.is_aligned, again.training.target_lines, again.training.pairs) == (True, 28, 22)
     assert again.samples is not None
+
+
+@pytest.mark.parametrize("source_share", [0.2, 1.0])
+def test_neither_trains_on_what_the_other_holds_out(
+    tiny_backbone: Tiny, monkeypatch: pytest.MonkeyPatch, source_share: float
+) -> None:
+    """Where the text is a side of the pairs. Source text alone is read with `source_share=1`, beside the pairs."""
+    read: dict[str, Any] = {}
+    modelling, alignment = LanguageModelling.__init__, Alignment.__init__
+
+    def of_text(self: Any, backbone: Any, target: Any, source: Any, *others: Any) -> None:
+        modelling(self, backbone, target, source, *others)
+        read.update(lines={*target, *source} - {*self.held_out}, held_lines={*self.held_out})
+
+    def of_pairs(self: Any, backbone: Any, split: Any, *others: Any) -> None:
+        alignment(self, backbone, split, *others)
+        read.update(zip(("pairs", "held_pairs"), ({s for pair in part for s in pair} for part in split), strict=True))
+
+    monkeypatch.setattr(LanguageModelling, "__init__", of_text)
+    monkeypatch.setattr(Alignment, "__init__", of_pairs)
+    config = CONFIG.replace(objective="mlm+alignment", steps=1, held_out_share=0.2, source_share=source_share)
+    sides: Any = zip(*TRANSLATIONS, strict=True)
+    source, target = map(list, sides)
+    made = gp.adapt(tiny_backbone("bert"), target, source, "xxx", config, QUIET, parallel=TRANSLATIONS)
+    assert all(read.values())
+    assert not read["lines"] & read["held_pairs"]
+    assert not read["pairs"] & read["held_lines"]
+    assert (made.samples is None) == (source_share == 1), "what is held out is source text"
 
 
 # --- a hand on the meaning of the source

@@ -60,6 +60,10 @@ def adapt(params: Params) -> None:
         check_source_adapter(method)
     # The backbone, which says what language modelling is on it, is not open yet.
     text_config = with_objective(config, bool(parallel), bool(target or params["source"]), config.objective)
+    if text_config.objective == "mlm+alignment" and not target:
+        raise ConfigError(
+            "objective mlm+alignment needs unlabelled text in the target language besides pairs; give --target FILE"
+        )
     texts = _texts(languages, aligned, text_config, params)
     backbone = open_backbone(model, params["precision"], params["device"])
     initial = weighted_prompts("--init-prompt", params["init_prompt"], backbone)
@@ -101,7 +105,7 @@ def _texts(
         _check_parallel(params)
         check_reading(params, files, compared=params["held_out"] or ())
         return {code: parallel_text(code, files, params) for code in aligned}
-    texts = stage1_texts(languages, params["source"] or [], config, params)
+    texts = stage1_texts(languages, params["source"] or [], config, params, files)
     for code in aligned:
         pairs, text = parallel_text(code, files, params), texts[code]
         checks = [one.record.decontamination for one in (text, pairs)]

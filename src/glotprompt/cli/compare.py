@@ -10,7 +10,7 @@ from rich.text import Text
 
 from glotprompt.cli.backbone import open_backbone
 from glotprompt.cli.declare import Params
-from glotprompt.cli.decontamination import Stage1Text, check_training_files, parallel_text, refuse_evaluation_file
+from glotprompt.cli.decontamination import Stage1Text, check_training_files, parallel_text, unlabelled_to_check
 from glotprompt.cli.files import check_reading, how_to_read, idle_reading
 from glotprompt.cli.options import FILES
 from glotprompt.cli.program import all_options, options_of, words_of
@@ -100,8 +100,9 @@ def _material(params: Params) -> Material:
     target_files, pair_files = params["target"] or [], params["parallel"] or []
     labelled = [*params["train"], *(file for file in (dev_file, labels_file) if file)]
     fields, pairs = task.template.fields, "premise" in task.template.fields
-    check_reading(params, [*labelled, *target_files, *pair_files], pairs=pairs, labelled=labelled)
-    check_training_files(params["train"], None, params)
+    files, compared = [*labelled, *target_files, *pair_files], params["held_out"] or ()
+    check_reading(params, files, pairs=pairs, labelled=labelled, compared=compared)
+    check_training_files(params["train"], params["language"], params)
     train = [one for file in dict.fromkeys(params["train"]) for one in examples_of(file, how, fields, task.labels)]
     dev = None if dev_file is None else examples_of(dev_file, how, fields, task.labels)
     labels = [] if labels_file is None else examples_of(labels_file, how, fields, task.labels)
@@ -121,11 +122,9 @@ def _material(params: Params) -> Material:
 
 def _target(files: Sequence[str], scored: Sequence[str], params: Params, fields: Sequence[str]) -> list[Example]:
     """The unlabelled target text without what is scored, and what lies beside it as dev and test text."""
-    how = how_to_read(params)
-    for file in files:
-        refuse_evaluation_file(file, "adapt", None, params)
-    texts = [Example(one.fields) for one in inputs_of(files, how, fields)]
-    return _without(texts, held_out_texts(files, scored, how), "target text")
+    held_out = unlabelled_to_check(files, {**params, "held_out": scored})
+    texts = [Example(one.fields) for one in inputs_of(files, how_to_read(params), fields)]
+    return _without(texts, held_out, "target text")
 
 
 def _without(examples: Sequence[Example], held_out: Mapping[str, Sequence[str]], name: str) -> list[Example]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from glotprompt.cli.declare import Params
@@ -24,8 +23,6 @@ from glotprompt.data.readers.records import share_of, subsample
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.methods import METHODS, reads_source
 from glotprompt.records import TextReport
-from glotprompt.storage.kinds import STAGE1_KINDS
-from glotprompt.storage.metadata import describe
 
 _SWITCHES = {"no_overlap_check": "--no-overlap-check", "allow_evaluation_text": "--allow-evaluation-text"}
 _ALLOW = ", or pass --allow-evaluation-text, which is recorded in what is saved"
@@ -44,13 +41,17 @@ class Stage1Text:
 
 
 def stage1_texts(
-    targets: Mapping[str, Sequence[str]], source: Sequence[str], config: AdaptConfig, params: Params
+    targets: Mapping[str, Sequence[str]],
+    source: Sequence[str],
+    config: AdaptConfig,
+    params: Params,
+    parallel: Sequence[str] = (),
 ) -> dict[str, Stage1Text]:
     """Language code -> what its stage 1 reads, from the files of each target and of the source language. `params` are
-    adapt's parameters."""
+    adapt's parameters; `parallel`: files of pairs, which are read besides."""
     reading = how_to_read(params)
     files = [*chain.from_iterable(targets.values()), *source]
-    check_reading(params, files, compared=params["held_out"] or ())
+    check_reading(params, [*files, *parallel], compared=params["held_out"] or ())
     _check_unlabelled(files, params)
     is_ready = params["source_adapter"] is not None and "source" in METHODS[config.method].parts
     reads = reads_source(config) and not is_ready
@@ -72,7 +73,7 @@ def stage1_texts(
 
 def _held_out(files: Sequence[str], params: Params) -> dict[str, list[str]]:
     """Evaluation texts to remove from the text of files, by set; empty where nothing is to be checked."""
-    if params["no_overlap_check"]:
+    if params.get("no_overlap_check"):
         return {}
     sets = held_out_texts(files, params["held_out"] or (), how_to_read(params))
     if not sets:
@@ -82,7 +83,7 @@ def _held_out(files: Sequence[str], params: Params) -> dict[str, list[str]]:
 
 def unlabelled_to_check(files: Sequence[str], params: Params) -> dict[str, list[str]]:
     """Evaluation texts to remove from unlabelled text, by set. Raises `DataError` for files of evaluation text.
-    `params` are self-train's parameters."""
+    `params` are the parameters of tune, self-train or compare."""
     _check_unlabelled(files, params)
     return _held_out(files, params)
 
@@ -130,10 +131,9 @@ def _check_unlabelled(files: Sequence[str], params: Params) -> None:
         refuse_evaluation_file(file, "adapt", None, params)
 
 
-def check_training_files(train: Sequence[str], prompt: Path | None, params: Params) -> TextReport:
-    """Refuse XNLI's evaluation items where they are those of the language that `prompt` was adapted to; returns what to
-    record. `params` are tune's parameters."""
-    target_language = None if prompt is None else str(describe(prompt, STAGE1_KINDS)["language"])
+def check_training_files(train: Sequence[str], target_language: str | None, params: Params) -> TextReport:
+    """Refuse XNLI's evaluation items where they are those of the target language; returns what to record. `params` are
+    the parameters of tune, self-train or compare."""
     for file in train:
         refuse_evaluation_file(file, "tune", target_language, params)
         if target_language is None and evaluation_set(file) == "xnli":

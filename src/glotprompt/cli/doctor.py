@@ -19,6 +19,7 @@ from glotprompt.data.languages import checked_code
 from glotprompt.data.sources import texts_of
 from glotprompt.doctor import PROBE_SECONDS, Diagnosis, Finding, examine
 from glotprompt.errors import ConfigError, MissingExtraError
+from glotprompt.methods import reads_source
 from glotprompt.model.loading import predicts_tokens
 from glotprompt.task import Task
 
@@ -68,23 +69,24 @@ def doctor(params: Params) -> int:
         note(f"wrote {html} (open it in a browser)")
     if diagnosis.level == "bad":
         return WILL_NOT_WORK
-    _suggest(params, adapt.objective == "alignment")
+    _suggest(params, adapt, preset)
     return WARNED if params["strict"] and diagnosis.level == "warn" else 0
 
 
-def _suggest(params: Params, aligned: bool) -> None:
+def _suggest(params: Params, config: AdaptConfig, preset: str | None) -> None:
     """Suggest the next commands with the given files, task and options. Alignment needs translations, whose file is not
     known."""
+    aligned = config.objective == "alignment"
     code = params["language"] or "CODE"
     prompt = f"{code}.safetensors"
     targets = [word for file in params["text"] for word in ("--target", file)]
     words = ["--model", params["model"], *(["--parallel", "PAIRS.tsv"] if aligned else targets)]
     words += words_of("doctor", params, _OF_ADAPT)
-    words += [] if aligned else ["--source", "SOURCE.txt"]
+    words += ["--source", "SOURCE.txt"] if not aligned and reads_source(config) else []
     suggest("adapt", *words, "--language", code, "--output", prompt)
     if params["task"] is not None:
         words = ["--prompt", prompt, "--train", "LABELLED.tsv", "--task", params["task"]]
-        words += words_of("doctor", params, ("top_k_layers",))
+        words += words_of("doctor", {**params, "preset": preset}, ("preset", "top_k_layers"))
         suggest("tune", *words, "--output", f"{code}-{Path(params['task']).stem}.safetensors")
 
 

@@ -11,6 +11,7 @@ from glotprompt.data.datasets.catalog import parse_reference
 from glotprompt.data.languages import checked_code
 from glotprompt.data.readers.lines import read_lines
 from glotprompt.data.sources import examples_of
+from glotprompt.errors import ConfigError
 from glotprompt.storage.kinds import STAGE1_KINDS, check_exists
 from glotprompt.task import Task
 
@@ -26,6 +27,8 @@ SAVED = {
     "classifier": ("classifier",),
 }
 """Parameters that name saved files, and of what kind these are."""
+WRITTEN = ("output", "json", "save_offsets")
+"""Parameters that name files which are written. Offsets may be kept in the classifier itself."""
 MOST_BYTES = 10**7
 """Larger tables are not read for this, as they are read again."""
 
@@ -42,6 +45,7 @@ def check(params: Params) -> None:
     for name, expected in SAVED.items():
         for file in _files(params, name):
             check_exists(Path(without_weight(file)), expected)
+    _check_written(params)
     if params.get("task") is None:
         return
     task, how = Task.load(params["task"]), replace(how_to_read(params), report=lambda line: None)
@@ -49,6 +53,23 @@ def check(params: Params) -> None:
         for file in _files(params, name):
             if Path(file).is_file() and Path(file).stat().st_size <= MOST_BYTES:
                 examples_of(file, how, task.template.fields, task.labels)
+
+
+def _check_written(params: Params) -> None:
+    """Refuse to write over what is read."""
+    for written in WRITTEN:
+        path = params.get(written)
+        if path is None or not Path(path).is_file():
+            continue
+        for name in (*FILES, *SAVED):
+            for file in map(without_weight, _files(params, name)):
+                if (
+                    (written, name) != ("save_offsets", "classifier")
+                    and Path(file).exists()
+                    and Path(file).samefile(path)
+                ):
+                    option = f"--{written.replace('_', '-')}"
+                    raise ConfigError(f"{option} {path} is what --{name.replace('_', '-')} reads; give another name")
 
 
 def _files(params: Params, name: str) -> list[str]:

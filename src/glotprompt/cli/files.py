@@ -11,6 +11,7 @@ from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import note
 from glotprompt.cli.wording import READING
 from glotprompt.data.datasets.catalog import parse_reference
+from glotprompt.data.decontamination import evaluation_beside
 from glotprompt.data.readers import files
 from glotprompt.data.readers.tables import format_of
 from glotprompt.data.sources import Reading
@@ -34,7 +35,13 @@ def how_to_read(params: Params) -> Reading:
         if not equals or key not in READING:
             hint = nearest(key, READING)
             raise ConfigError(f"--read {pair!r}: expected KEY=VALUE, where KEY is one of {', '.join(READING)}.{hint}")
-        options[key] = value.split(",") if key == "columns" else "\t" if value in ("\\t", "tab") else value
+        options[key] = (
+            [name.strip() for name in value.split(",")]
+            if key == "columns"
+            else "\t"
+            if value in ("\\t", "tab")
+            else value
+        )
     return Reading(report=note, **{name: value for name, value in options.items() if value is not None})
 
 
@@ -69,8 +76,10 @@ def idle_reading(
 ) -> dict[str, str]:
     """The options on how to read that none of a command's files has a use for, with the reason; of `--read` the keys
     ("read delimiter="). `params` are the command's parameters; `pairs`: whether the task reads pairs; `labelled`: which
-    of the sources are examples; `compared`: files that are read for comparison, whose columns are not asked for."""
+    of the sources are examples; `compared`: files that are read for comparison, whose columns are not asked for, as are
+    the dev and test files beside the sources."""
     how = how_to_read(params)
+    compared = [*compared, *(str(file) for source in sources for file in evaluation_beside(source))]
     references = [source for source in (*sources, *compared) if parse_reference(source) is not None]
     files = [source for source in (*sources, *compared) if source not in references]
     tables = [source for source in sources if source in files and how.is_table(source)]

@@ -49,7 +49,7 @@ PRIOR = (
 PRESET = Option(
     "--preset NAME",
     "Named settings to start from, such as quick. There are defaults, paper, quick, alignment, americasnli and"
-    " masakhanews. Default: alignment with --parallel, quick for the model mini, else defaults.",
+    " masakhanews. Default: alignment for adapt --parallel, quick for the model mini, else defaults.",
 )
 SET = Option("--set KEY=VALUE", "Any setting by its name; may be repeated.", list[str])
 

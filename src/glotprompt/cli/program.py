@@ -156,7 +156,9 @@ def words_of(name: str, params: Params, only: Collection[str] | None = None) -> 
     words: list[str] = []
     for option in all_options(name):
         value = params.get(option.name)
-        if (only is not None and option.name not in only) or value in (None, False, option.default):
+        # Not `in`: 0 is no False.
+        is_usual = value is None or value is False or value == option.default
+        if is_usual or (only is not None and option.name not in only):
             continue
         for one in value if isinstance(value, list) else [value]:
             words += [*option.spellings[:1], *([] if one is True else [str(one)])]
@@ -208,7 +210,10 @@ def _value(option: Option, value: Any, folder: Path) -> Any:
     if option.kind is bool:
         return value
     words = [str(one) for one in (value if isinstance(value, list) else [value])]
-    if option.kind is Path or any(what in option.metavar for what in ("FILE", "DIR")) or option.name == "model":
+    is_path = option.kind is Path or any(what in option.metavar for what in ("FILE", "DIR", "FOLDER"))
+    if option.name == "task":  # a folder may have the name of a built-in task
+        is_path = (folder / words[0]).is_file()
+    if is_path or option.name == "model":
         words = [_placed(word, folder, must_be=option.kind is not Path) for word in words]
     return words if str(option.kind).startswith("list") else words[-1] if len(words) == 1 else value
 
@@ -216,6 +221,8 @@ def _value(option: Option, value: Any, folder: Path) -> Any:
 def _placed(word: str, folder: Path, must_be: bool) -> str:
     """A path that is relative to a folder. `must_be`: other words than paths stand there, too, such as news, CODE=FILE
     and FILE=WEIGHT, so it is one where something lies there."""
+    if word == "-":
+        return word
     if not must_be or (folder / word).exists():
         return str(folder / word)
     first, equals, last = word.partition("=")

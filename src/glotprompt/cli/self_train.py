@@ -15,7 +15,7 @@ from glotprompt.cli.tune import classifier_figures, labelled_data
 from glotprompt.config import RuntimeConfig
 from glotprompt.data.languages import name_of
 from glotprompt.data.sources import inputs_of
-from glotprompt.errors import ConfigError, counted
+from glotprompt.errors import counted
 from glotprompt.inference.classifier import PromptClassifier, load_adapted, task_of
 from glotprompt.records import SelfTrainingReport, TextReport
 from glotprompt.stages.self_training import SelfTrainConfig, SelfTraining, run_self_training
@@ -25,11 +25,10 @@ from glotprompt.storage.metadata import describe
 def self_train_command(params: Params) -> None:
     """Train, save and report a classifier."""
     path, output, prompt = (params[name] for name in ("classifier", "output", "prompt"))
-    if output.exists() and output.samefile(path):
-        raise ConfigError(f"--output {output} is the classifier that it starts from; give another name")
     targets = [params["target_labels"]] if params["target_labels"] is not None else []
-    record = check_training_files([*params["train"], *targets], prompt, params)
-    task, prior = task_of(describe(path, ("classifier",)), path), params["label_prior"]
+    described = describe(path, ("classifier",))
+    record = check_training_files([*params["train"], *targets], str(described["language"]), params)
+    task, prior = task_of(described, path), params["label_prior"]
     data = labelled_data(task, params, params["unlabelled"])
     config = SelfTrainConfig(
         rounds=params["rounds"],
@@ -49,7 +48,8 @@ def self_train_command(params: Params) -> None:
         target_examples=data.target,
         held_out=held_out,
     )
-    running = {name: params[name] for name in RuntimeConfig.model_fields if params.get(name) not in (None, False)}
+    given = {name: params.get(name) for name in RuntimeConfig.model_fields}
+    running = {name: value for name, value in given.items() if value is not None and value is not False}
     classifier = _train(training, _text_report(record, training, data.counts), RuntimeConfig(**running), output)
     _show(classifier)
     write_json(params["json"], classifier_figures(classifier, output))

@@ -11,7 +11,7 @@ from glotprompt.cli.fields import OWN_BUSINESS
 from glotprompt.cli.screen import note
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, preset
 from glotprompt.errors import ConfigError
-from glotprompt.methods import without_effect
+from glotprompt.methods import METHODS, without_effect
 
 _Config = TypeVar("_Config", AdaptConfig, TuneConfig)
 
@@ -30,7 +30,7 @@ def settings(config: type[_Config], options: Params, model: str, method: str) ->
         if key in chosen:
             raise ConfigError(f"{key} is given twice, by an option and by --set {key}=...; give it once")
         chosen[key] = value
-    aligns = options.get("parallel") and not options.get("target")
+    aligns = config is AdaptConfig and options.get("parallel") and not options.get("target")
     usual = "alignment" if aligns else "quick" if model == "mini" else "defaults"
     name = options.get("preset") or usual
     method = chosen.setdefault("method", method)
@@ -54,6 +54,8 @@ def _refuse_idle(chosen: Collection[str], config: AdaptConfig | TuneConfig, opti
     else:
         idle = without_effect(config)
         idle |= {"dev_share": "--dev names the examples"} if options.get("dev") else {}
+        if METHODS[str(config.method)].reads_characters:
+            idle |= {"dev_share": f"{config.method} is judged by cross-validation"}
         idle |= {} if options.get("target_labels") else {"target_weight": "there are no --target-labels"}
     for name in chosen:
         if name in idle:

@@ -10,15 +10,15 @@ from typing import Any
 
 from glotprompt.cli.backbone import open_start, recorded_backbone, train_once
 from glotprompt.cli.declare import Params
-from glotprompt.cli.decontamination import Stage1Text, check_training_files, parallel_text
+from glotprompt.cli.decontamination import Stage1Text, check_training_files, parallel_text, unlabelled_to_check
 from glotprompt.cli.files import check_reading, how_to_read
 from glotprompt.cli.screen import definitions, note, suggest, write_json
 from glotprompt.cli.settings import settings
 from glotprompt.cli.tables import warn
 from glotprompt.config import RuntimeConfig, TuneConfig
-from glotprompt.data.decontamination import decontaminated_examples, held_out_texts
+from glotprompt.data.decontamination import decontaminated_examples
 from glotprompt.data.languages import checked_code, name_of
-from glotprompt.data.readers.records import Example, content_hash
+from glotprompt.data.readers.records import Example, content_hash, text_key
 from glotprompt.data.sources import examples_of, inputs_of
 from glotprompt.errors import ConfigError, counted
 from glotprompt.inference.classifier import PromptClassifier
@@ -26,11 +26,12 @@ from glotprompt.methods import METHODS, default_method
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import MINI, MINI_SENTENCE, predicts_tokens
 from glotprompt.model.shapes import Shell
-from glotprompt.records import TextReport, TuneReport
+from glotprompt.records import Decontamination, TextReport, TuneReport
 from glotprompt.report.tables import duration, size
 from glotprompt.stages.stage2 import train_stage2
 from glotprompt.stages.stage2_data import Stage2
 from glotprompt.storage.kinds import STAGE1_KINDS
+from glotprompt.storage.metadata import describe
 from glotprompt.task import Task
 from glotprompt.training.objectives.cloze import words_of_several_tokens
 
@@ -68,7 +69,8 @@ def tune(params: Params) -> None:
             raise ConfigError(f"--{option.replace('_', '-')} is for --parallel and --target-text; leave it out")
     if parallel and targets:
         raise ConfigError("--parallel (a ridge map) and --target-labels do not go together; leave one of them out")
-    record = check_training_files([*params["train"], *targets], prompt, params)
+    target_language = language if prompt is None else str(describe(prompt, STAGE1_KINDS)["language"])
+    record = check_training_files([*params["train"], *targets], target_language, params)
     data = labelled_data(loaded, params, [*(params["target_text"] or ()), *parallel])
     pairs = parallel_text("tune", parallel, params) if parallel else Stage1Text(record)
     record = pairs.record.replace(**data.counts)
@@ -79,7 +81,10 @@ def tune(params: Params) -> None:
     if method.reads_words(config):
         for remark in words_of_several_tokens(loaded, backbone.tokenizer, backbone.input_embeddings):
             note(remark)
-    target_text = _target_text(loaded, params)
+    target_text, checked = _target_text(loaded, params)
+    if checked:
+        earlier = {} if record.decontamination is None else record.decontamination.to_json()
+        record = record.replace(decontamination=Decontamination.model_validate({**earlier, "target": checked}))
     stage2 = Stage2.of(
         backbone, start, data.examples, loaded, config, data.dev, target_examples=data.target,
         parallel=pairs.pairs or (), language=language or "",
@@ -90,15 +95,16 @@ def tune(params: Params) -> None:
     suggest("evaluate", "--classifier", output, "--data", "TARGET-TEST.tsv")
 
 
-def _target_text(task: Task, params: Params) -> list[Example]:
-    """The text of `--target-text` without that of `--held-out`."""
-    how = how_to_read(params)
-    texts = inputs_of(params["target_text"] or (), how, task.template.fields)
-    if not (texts and params["held_out"]):
-        return texts
-    texts, clean = decontaminated_examples(texts, held_out_texts((), params["held_out"], how), "target text")
+def _target_text(task: Task, params: Params) -> tuple[list[Example], dict[str, Any]]:
+    """The text of `--target-text` without evaluation text, and the check for the report; {} without one."""
+    files = params["target_text"] or ()
+    held_out = unlabelled_to_check(files, params) if files else {}
+    texts = inputs_of(files, how_to_read(params), task.template.fields)
+    if not held_out:
+        return texts, {}
+    texts, clean = decontaminated_examples(texts, held_out, "target text")
     note(f"target text: {clean.sentence()}")
-    return texts
+    return texts, clean.to_json()
 
 
 def _refuse_for_characters(params: Params) -> None:
@@ -131,7 +137,8 @@ def labelled_data(task: Task, params: Params, unlabelled: Sequence[str]) -> Labe
     """Read the files of `--train`, `--dev` and `--target-labels`; `unlabelled` are the command's other files."""
     dev, target = params["dev"], params["target_labels"]
     labelled = [*params["train"], *(one for one in (dev, target) if one is not None)]
-    check_reading(params, [*labelled, *unlabelled], pairs="premise" in task.template.fields, labelled=labelled)
+    pairs, compared = "premise" in task.template.fields, params["held_out"] or ()
+    check_reading(params, [*labelled, *unlabelled], pairs=pairs, labelled=labelled, compared=compared)
 
     def read(source: str) -> list[Example]:
         return examples_of(source, how_to_read(params), task.template.fields, task.labels)
@@ -145,8 +152,11 @@ def labelled_data(task: Task, params: Params, unlabelled: Sequence[str]) -> Labe
     train, few = [one for examples in of_each.values() for one in examples], [] if target is None else read(target)
     tell_few(train, "training examples")
     tell_few(few, "target labels")
+    judged, trained = [] if dev is None else read(dev), {text_key(one) for one in train}
+    if both := sum(text_key(one) in trained for one in judged):
+        note(f"{both:,} of {counted(len(judged), 'dev example')} stand among the training examples, too")
     counted_by_file = {"train_sources": counts} if len(counts) > 1 else {}
-    return LabelledData(train, None if dev is None else read(dev), few, counted_by_file)
+    return LabelledData(train, None if dev is None else judged, few, counted_by_file)
 
 
 def tell_few(examples: Sequence[Example], which: str) -> None:

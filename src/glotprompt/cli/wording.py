@@ -20,6 +20,7 @@ _ARGUMENTS = {
     "adapted": "--prompt FILE", "premise": "--premise-column", "hypothesis": "--hypothesis-column",
     "minutes": "--minutes", "target_labels": "--target-labels", "label_prior": "--label-prior LABEL=NUMBER,...",
     "keep": "--keep", "rounds": "--rounds",
+    "source_column": "the word source in the header line", "target_column": "the word target in the header line",
 }  # fmt: skip
 """Arguments that are no settings of a stage, and their options."""
 _STAGES = ("adapt", "tune", "doctor")
@@ -38,6 +39,7 @@ def wording_of(arguments: Sequence[str]) -> Wording:
         of_value = {"on_bad_row": f"--on-bad-row {value}", "revision": f"--revision {value or 'COMMIT'}"}
         of_value |= {"task": f"--task {value}"} if value is not None else {}
         of_value |= {"characters": "--map-characters FILE"} if command == "combine" else {}
+        of_value |= {"held_out": "--held-out or --target-labels"} if command == "compare" else {}
         wording = {**_ARGUMENTS, **of_value}.get(name)
         return _of_stage(command, name, value) if wording is None and command in _STAGES else wording
 

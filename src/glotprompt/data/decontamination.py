@@ -14,7 +14,7 @@ from typing import Any, Literal
 from glotprompt.data.datasets.americas import AMERICASNLI
 from glotprompt.data.datasets.catalog import DATASETS, Reference, dataset, parse_reference
 from glotprompt.data.languages import same_language
-from glotprompt.data.readers.normalise import words
+from glotprompt.data.readers.normalise import UNSPACED, script_of, words
 from glotprompt.data.readers.records import Example
 from glotprompt.data.sources import Reading, texts_of, texts_to_compare
 from glotprompt.errors import ConfigError, DataError, setting
@@ -24,6 +24,12 @@ Purpose = Literal["adapt", "tune"]
 NGRAM = 13
 """Number of consecutive words that two overlapping texts share, as in Brown et al. 2020 (GPT-3), appendix C, and much
 later work."""
+
+_PIECE = 12
+"""`NGRAM` of these in a row are 24 characters, about as many Chinese or Japanese words. A guess."""
+
+_FIRST_UNSPACED = "\u0e00"
+"""The first character of all scripts without spaces, Thai's; most texts have none from there on."""
 
 _NUM_EXAMPLES = 5
 
@@ -93,9 +99,9 @@ class OverlapCheck:
         self._shared: dict[tuple[str, ...], set[str]] = {}
         for name, items in held_out.items():
             for item in items:
-                tokens = words(item)
-                self._same.setdefault("".join(tokens), set()).add(name)
-                for gram in _grams(tokens, ngram):
+                found = words(item)
+                self._same.setdefault("".join(found), set()).add(name)
+                for gram in _grams(_tokens(found), ngram):
                     self._shared.setdefault(gram, set()).add(name)
         self._same.pop("", None)
         self._vocabulary = {word for gram in self._shared for word in gram}
@@ -103,9 +109,9 @@ class OverlapCheck:
     def holds(self, text: str) -> bool:
         """Whether a text occurs in an evaluation set, or shares `ngram` words in a row with it; counted in `report`."""
         report = self.report
-        tokens = words(text)
-        same = self._same.get("".join(tokens), set[str]())
-        shared = self._sets_sharing(tokens)
+        found = words(text)
+        same = self._same.get("".join(found), set[str]())
+        shared = self._sets_sharing(_tokens(found))
         for name in same | shared:
             overlap = report.overlaps[name]
             overlap.same += name in same
@@ -135,6 +141,17 @@ def without_overlap(texts: Sequence[str], held_out: Mapping[str, Sequence[str]],
     rest = [text for text in texts if not check.holds(text)]
     report = check.report
     return CleanText(report.overlaps, report.ngram, report.num_kept, report.num_removed, rest)
+
+
+def _tokens(found: list[str]) -> list[str]:
+    """The words of a text; in a script without spaces every `_PIECE` characters in a row stand for one."""
+    tokens: list[str] = []
+    for word in found:
+        if max(word) >= _FIRST_UNSPACED and any(script_of(char) in UNSPACED for char in word):
+            tokens += [word[start : start + _PIECE] for start in range(max(1, len(word) - _PIECE + 1))]
+        else:
+            tokens.append(word)
+    return tokens
 
 
 def _grams(tokens: list[str], ngram: int) -> list[tuple[str, ...]]:
@@ -176,7 +193,7 @@ def evaluation_set(source: str | Path) -> str | None:
     by_file = folder != "train" and "train" not in splits and not splits.isdisjoint(_HELD_OUT)
     if by_file and folder.endswith("-spanish"):
         return "americasnlp2021"
-    if by_file or folder in _HELD_OUT:
+    if by_file or (folder in _HELD_OUT and "train" not in splits):
         names = _datasets_by_folder()
         return next((names[part] for part in (*parts, *reversed(folders)) if part in names), None)
     return None
@@ -212,14 +229,17 @@ def refuse_evaluation_text(
             f"{source}: evaluation text by its path ({what}), which stage 1 must not read. Give the training"
             f" split{or_else}."
         )
-    target = target_language or ""
-    if name == "xnli" and (
-        target in _VARIETIES.split() or any(same_language(target, code) for code in AMERICASNLI.languages)
-    ):
+    # A sum of prompts has several languages: quy+aym.
+    codes = [re.split("[-_]", code)[0] for code in (target_language or "").split("+")]
+    if name == "xnli" and any(map(_is_of_americasnli, codes)):
         raise DataError(
             f"{source}: XNLI's dev and test items are those of AmericasNLI in another language, and the target language"
-            f" is {target}. Train on MultiNLI{or_else}."
+            f" is {target_language}. Train on MultiNLI{or_else}."
         )
+
+
+def _is_of_americasnli(code: str) -> bool:
+    return code in _VARIETIES.split() or any(same_language(code, own) for own in AMERICASNLI.languages)
 
 
 def evaluation_beside(source: str | Path, *, parallel: bool = False) -> list[Path] | list[str]:

@@ -35,15 +35,15 @@ _BOTH_SCRIPTS: dict[str, frozenset[Family]] = {
 """Families that were trained on a language in both scripts; for others only the usual script is known."""
 
 _BACKBONES: tuple[tuple[str, Family], ...] = (
-    (r"xlm-roberta-(base|large|xl|xxl)\b", "xlm-r"),
+    (r"xlm-roberta-(base|large|xl|xxl)$", "xlm-r"),
     (r"multilingual-e5-(small|base|large)$", "multilingual-e5"),
     (r"mini-sentence$", "mini-sentence"),
     (r"mini(-xlmr)?$", "mini"),
-    (r"(distil)?bert-base-multilingual-(un)?cased\b", "mbert"),
-    (r"glot500-(base|m)\b", "glot500"),
-    (r"mmbert-(small|base)\b", "mmbert"),
+    (r"(distil)?bert-base-multilingual-(un)?cased$", "mbert"),
+    (r"glot500-(base|m)$", "glot500"),
+    (r"mmbert-(small|base)$", "mmbert"),
 )
-"""Beginnings of backbone names, without owner or folder. Models with further training on other languages (afro-xlmr,
+"""Backbone names, without owner or folder. Models with further training on other languages (afro-xlmr,
 serengeti, multilingual-e5-large-instruct) are left out on purpose: they have seen more."""
 
 
@@ -330,7 +330,8 @@ def _names(lists: Sequence[TextList], *, remarks: bool = False) -> str:
 
 
 def _find(code: str) -> Language | None:
-    plain, script = _parts(code)
+    plain, subtags = _parts(code)
+    script = next((part for part in subtags.split("-") if len(part) == 4), "")  # others are regions: pt-BR
     row = _by_code().get(plain)
     if row is None or not script:
         return row

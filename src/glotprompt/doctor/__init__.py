@@ -129,7 +129,9 @@ def examine(
     if backbone is None and probe_seconds > 0:
         backbone = Backbone.load(name, precision=precision, device=device)
     forecaster = _forecaster(name, backbone, Probe(probe_seconds), runtime, precision, device)
-    if tune.head == "cloze":
+    if tune.head != "cloze":
+        tune = tune.replace(method=tune.method or adapt.method)
+    else:
         tune = tune.replace(method=default_method(tune.method or adapt.method, forecaster.shell.has_lm_head))
     tokenizer = _tokenizer(name) if backbone is None else backbone.tokenizer
     text = statistics_of(texts, tokenizer)

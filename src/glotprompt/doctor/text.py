@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any
 
 from glotprompt.data.characters import nearest_known
-from glotprompt.data.readers.normalise import script_of
+from glotprompt.data.readers.normalise import UNSPACED, script_of
 from glotprompt.data.readers.records import text_key
 from glotprompt.doctor.markup import markup_lines, mojibake_lines
 from glotprompt.model.tokens import is_byte_level
@@ -24,9 +24,6 @@ SHORT_WORDS = 3
 FOREIGN_WORDS, FOREIGN_SHARE = 3, 0.25
 """A line counts as a reference language if it has so many different function words of it, and they are at least this
 share of its words. Measured in docs/doctor.md."""
-
-UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
-"""Scripts without spaces between words."""
 
 
 @dataclass(frozen=True)

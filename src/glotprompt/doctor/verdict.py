@@ -339,7 +339,7 @@ def _memory(stages: Sequence[Forecast], machine_bytes: int | None) -> Finding:
     figure = f"about {size(estimated)} for the training"
     if measured is not None:
         figure += f"; {size(measured)} measured in the probe, including the program"
-    needed = estimated if measured is None else measured
+    needed = max(stage.needed_bytes for stage in stages)
     if machine_bytes is None:
         return Finding("memory", "ok", figure, "The memory of this machine is unknown.")
     meaning = f"This machine has {size(machine_bytes)}."

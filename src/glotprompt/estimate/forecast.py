@@ -28,6 +28,7 @@ from glotprompt.stages.stage1_objectives import Alignment, LanguageModelling
 from glotprompt.task import Task
 from glotprompt.training.loop import Parts
 from glotprompt.training.micro_batch import MicroBatch
+from glotprompt.training.objectives.alignment import split_pairs
 from glotprompt.training.objectives.batches import ClozeCorpus
 from glotprompt.training.objectives.cloze import Cloze, encode_without_mask
 from glotprompt.training.objectives.embedding import layer_read, vectors_of
@@ -214,6 +215,8 @@ class Forecaster:
         return replace(forecast, seconds=tokens * (pace.below_token + pace.read_token))
 
     def _cost(self, config: AdaptConfig | TuneConfig, adapt: AdaptConfig | None) -> StageCost:
+        at_once = self.runtime.micro_batch_size or config.batch_size
+        config = config.replace(batch_size=min(config.batch_size, at_once))
         key = "cost", _kind(config), None if adapt is None else _kind(adapt)
         if key not in self._kept:
             if isinstance(config, AdaptConfig):
@@ -272,7 +275,7 @@ class Forecaster:
         module = fresh_parts(backbone, short)["language"]
         if config.objective == "alignment":  # every pair has a teacher that is made first
             some = _some(list(zip(lines[::2], lines[1::2], strict=True)), 4 * short.batch_size)
-            objective = Alignment(backbone, some, short, self.runtime)
+            objective = Alignment(backbone, split_pairs(some, short), short, self.runtime)
         else:
             some = _some(lines, SAMPLE_LINES)
             objective = LanguageModelling(backbone, some, [], short.replace(source_share=0.0), self.runtime)

@@ -108,8 +108,15 @@ class LanguageModelling:
 class Alignment:
     """Sentences of the target language where the frozen model puts their translations (`objectives.alignment`)."""
 
-    def __init__(self, backbone: Backbone, pairs: SentencePairs, config: AdaptConfig, runtime: RuntimeConfig) -> None:
-        train, held = split_pairs(pairs, config)
+    def __init__(
+        self,
+        backbone: Backbone,
+        split: tuple[SentencePairs, SentencePairs],
+        config: AdaptConfig,
+        runtime: RuntimeConfig,
+    ) -> None:
+        """`split`: training pairs and held-out pairs."""
+        train, held = split
         self._backbone, self._batch_size = backbone, runtime.eval_batch_size
         self._corpus = alignment_corpus(backbone, train, config, self._batch_size)
         self._choosing, self._reporting = (
@@ -167,7 +174,13 @@ def objective_of(
     if "alignment" not in config.objective:
         return LanguageModelling(backbone, *text, config, runtime)
     assert pairs is not None
-    aligned = Alignment(backbone, pairs, config, runtime)
+    train, held = split_pairs(pairs, config)
     if config.objective == "alignment":
-        return aligned
-    return Joint(LanguageModelling(backbone, *text, config, runtime), aligned, config.alignment_weight)
+        return Alignment(backbone, (train, held), config, runtime)
+    # The text may be a side of the pairs: neither trains on what the other holds out.
+    judging = {sentence for pair in held for sentence in pair}
+    target, source = ([line for line in side if line not in judging] for side in text)
+    masked = LanguageModelling(backbone, target, source, config, runtime)
+    judging = set(masked.held_out)
+    train = [pair for pair in train if judging.isdisjoint(pair)]
+    return Joint(masked, Alignment(backbone, (train, held), config, runtime), config.alignment_weight)

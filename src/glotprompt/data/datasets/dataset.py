@@ -296,7 +296,12 @@ class Dataset:
             if self.hub is None:
                 raise DataError(f"{self.name} has no files on the hub that can be read. {self._remedy()}")
             return hub.fetch(self.name, self.hub, code, split, revision), self.hub.columns
-        path = self.layout.path(self.folder(data_dir), code, split)
+        folder = self.folder(data_dir)
+        if revision is not None:
+            raise ConfigError(
+                f"{setting('revision', revision)} is a commit of the hub, but {folder} is read; leave it out"
+            )
+        path = self.layout.path(folder, code, split)
         if not path.is_file():
             raise DataError(f"{path}: no such file. Expected {self.title} as its publisher has it. {self.get}.")
         return path, self.layout.columns

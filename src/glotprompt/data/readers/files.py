@@ -119,6 +119,9 @@ def read_for_comparison(
         ]
         if column in named or (cells and 2 * sum(map(_is_text, cells)) >= len(cells)):
             texts += cells
+    if len(table.columns) == 1 and texts and all("," in text for text in (*table.columns, *texts)):
+        # Commas under another ending or delimiter: the label may stand on either side.
+        texts += [part for text in texts for part in (text.rpartition(",")[0], text.partition(",")[2])]
     table.bad.finish(len(texts), "texts")
     return texts
 
@@ -243,7 +246,7 @@ def _report_contradictions(name: str, examples: Iterable[Example], options: Read
 
 
 def _known_label(name: str, labels: Collection[str] | None) -> str:
-    """The matching label of `labels`: equal as text, or as a whole number (1 and 1.0)."""
+    """The matching label of `labels`: equal as text in NFC, or as a whole number (1 and 1.0)."""
     if labels is None or name in labels:
         return name
     same = [label for label in labels if _whole(label) == _whole(name)]
@@ -255,8 +258,8 @@ def _known_label(name: str, labels: Collection[str] | None) -> str:
 
 
 def _whole(name: str) -> str:
-    """A whole number without zeros after the decimal point; any other name unchanged."""
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", name)
+    """A whole number without zeros after the decimal point; any other name in NFC."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", unicodedata.normalize("NFC", name))
 
 
 def _text(row: Row, column: str, options: ReadOptions) -> str:

@@ -14,6 +14,10 @@ _TWO_WORDS = ("CANADIAN", "OL", "NEW", "OLD", "TAI", "SORA", "MEETEI", "SYLOTI",
 """First words of the names of scripts that have two."""
 
 
+UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
+"""Scripts without spaces between words."""
+
+
 class _ByCharacter(dict[int, str]):
     """Table for `str.translate` that calls a function once per character."""
 
@@ -56,7 +60,8 @@ def normalise(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """Words of a text, as a key for decontamination: letters, marks and digits, in NFKC, casefolded."""
-    return unicodedata.normalize("NFKC", text).casefold().translate(_OF_WORDS).split()
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return folded.translate(_OF_WORDS).split()
 
 
 def letters(text: str) -> str:

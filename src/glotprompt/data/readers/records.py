@@ -98,8 +98,10 @@ def examples_from(rows: Labelled, fields: Sequence[str] = ("text",)) -> list[Exa
 
 
 def _label(value: Any, names: Sequence[str] | None) -> str | None:
-    if value is None or (isinstance(value, float) and math.isnan(value)):  # a DataFrame's empty cell
-        return None
+    if value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType":
+        return None  # a DataFrame's empty cell
+    if names is None and isinstance(value, bool):
+        return str(value).lower()  # as files have it
     if isinstance(value, float) and value.is_integer():  # whole numbers beside an empty cell
         value = int(value)
     if names is not None and isinstance(value, int):
