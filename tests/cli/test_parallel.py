@@ -80,6 +80,7 @@ def test_target_text_centres_the_vectors(
     assert outcome.status == 0, outcome.err
     lines = len((here / "nya.txt").read_text(encoding="utf-8").splitlines())
     assert artifact.read("topic.st", "classifier")[1]["training"]["centred_on"] == lines
+    assert "--train and --task (task), --target-text" in glotprompt("show", "topic.st", "--toml").out
     outcome = glotprompt(*f"{TUNE} {model} --epochs 1 --target-text nya.txt --output x.st".split())
     assert "--target-text is for --method embedding alone" in outcome.error
     (here / "train.txt").write_bytes((here / "nya.txt").read_bytes())

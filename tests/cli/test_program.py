@@ -20,6 +20,7 @@ from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, preset, pr
 from glotprompt.demo.result import DemoResult
 from glotprompt.errors import ConfigError, DataError, in_words_of, setting, visible
 from glotprompt.methods import METHODS
+from glotprompt.task import Task
 
 from ..demo.invented import demo_result
 from .conftest import Program
@@ -278,6 +279,12 @@ def test_label_prior_from_files(tmp_path: Path) -> None:
             files.label_prior(str(tmp_path / "bad.toml"), labels)
     with pytest.raises(DataError, match="no such file"):
         files.label_prior("unifrom", labels)
+
+
+def test_a_label_with_a_comma_stands_in_quotes() -> None:
+    task = Task("t", "{mask} {text}", {"arts, culture": "Arts", "health": "Health", "sports": "Sports"})
+    assert files.chosen_labels('health,"arts, culture"', task) == ["health", "arts, culture"]
+    assert files.chosen_labels(' health, "arts, culture" ,', task) == ["health", "arts, culture"]
 
 
 def test_interruption_says_that_the_command_can_go_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -126,10 +127,10 @@ def _no_table(references: Sequence[str], tables: Sequence[str]) -> str:
 
 
 def chosen_labels(words: str | None, task: Task) -> list[str] | None:
-    """The labels of `--labels a,b`, checked; None: all of them."""
+    """The labels of `--labels a,b`, checked; None: all of them. One with a comma stands in quotes."""
     if words is None:
         return None
-    names = [name.strip() for name in words.split(",") if name.strip()]
+    names = [name.strip() for row in csv.reader([words], skipinitialspace=True) for name in row if name.strip()]
     if not names:
         raise ConfigError(f"--labels {words!r} names none; the classifier has {', '.join(task.labels)}")
     task.indices(names)

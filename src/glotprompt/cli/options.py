@@ -32,7 +32,10 @@ MODEL = Option(
     default="mini",
 )
 MODEL_PLACE = Option("--model NAME", "The backbone, where it is not found under the name that the file recorded.")
-LABELS = Option("--labels A,B,...", "Choose among these labels only. A target may have fewer than the source.")
+LABELS = Option(
+    "--labels A,B,...",
+    "Choose among these labels only (one with a comma in quotes). A target may have fewer than the source.",
+)
 LABEL_PRIOR = "--label-prior uniform|FILE|LABEL=N,..."
 PRIOR = (
     Option(

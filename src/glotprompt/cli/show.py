@@ -126,4 +126,5 @@ def _inputs(metadata: Mapping[str, Any], report: AdaptReport | TuneReport) -> st
     start = "--train and --task" if report.language_prompt is None else "--prompt, --train and --task"
     labels = ", --target-labels" if report.target_examples is not None and report.self_training is None else ""
     pairs = ", --parallel" if report.pairs is not None else ""
-    return f"{start} ({metadata['task']['name']}){labels}{pairs}"
+    centre = ", --target-text" if report.centred_on is not None else ""
+    return f"{start} ({metadata['task']['name']}){labels}{pairs}{centre}"
