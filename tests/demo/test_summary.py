@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from glotprompt.demo import summary as tables
+from glotprompt.demo.conclusions import Reading
 from glotprompt.demo.result import DemoResult, DemoRow
+from glotprompt.demo.run import _Demo
 from glotprompt.report.tables import mean_sd
+from glotprompt.training.objectives.scoring import report
 
 
 def rows(method: str, *accuracies: float, **others: Any) -> list[DemoRow]:
@@ -17,6 +22,27 @@ def rows(method: str, *accuracies: float, **others: Any) -> list[DemoRow]:
         DemoRow(method=method, seed=seed, target_test_accuracy=accuracy, **others)
         for seed, accuracy in enumerate(accuracies)
     ]
+
+
+def test_a_seed_s_centred_figures_are_its_own() -> None:
+    demo: Any = object.__new__(_Demo)
+    demo.gold, demo.right, demo.store = ["a", "b"] * 5, {}, SimpleNamespace(folder=lambda name: Path("nowhere"))
+    demo.data = SimpleNamespace(own_labels="ab", task=SimpleNamespace(labels="ab"))
+    amounts = dict.fromkeys(("dev_accuracy", "trained_parameters", "tokens", "seconds", "peak_memory_bytes"), 1)
+    info = SimpleNamespace(adapt=None, tune=SimpleNamespace(**amounts))
+
+    def step(seed: int, right: int) -> SimpleNamespace:
+        tuned = SimpleNamespace(config=SimpleNamespace(seed=seed), name="t")
+        return SimpleNamespace(right=right, folds=None, adapted=None, backbone=SimpleNamespace(name="m"), tuned=tuned)
+
+    def result(step: Any) -> Any:
+        predicted = [*demo.gold[: step.right], *("?" for _ in demo.gold[step.right :])]
+        return SimpleNamespace(source_accuracy=None, train_info=info), report(demo.gold, predicted)
+
+    demo._result = result
+    demo._scored = {"x": [step(0, 5), step(1, 5)], "x-centred": [step(0, 4), step(1, 8)]}
+    assert [demo._row("x", one).target_test_accuracy_centred for one in demo._scored["x"]] == [40, 80]
+    assert len(demo.right[Reading("x", centred=True)]) == 2, "one for each seed"
 
 
 def test_mean_and_sample_deviation() -> None:

@@ -170,6 +170,8 @@ class _Demo:
         self._note(Reading(name), scores)
         centred: dict[str, Any] = {}
         for other in self._scored.get(f"{name}{CENTRED}", ()):
+            if other.tuned.config.seed != step.tuned.config.seed:
+                continue
             centred_scores = self._result(other)[1]
             self._note(Reading(name, centred=True), centred_scores)
             centred = {
