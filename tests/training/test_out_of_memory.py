@@ -19,10 +19,12 @@ import glotprompt as gp
 from glotprompt.config import RuntimeConfig
 from glotprompt.errors import UserError, is_out_of_memory
 from glotprompt.model.backbone import Backbone
+from glotprompt.model.modules.soft_prompt import SoftPrompt
 from glotprompt.training import micro_batch
 from glotprompt.training.micro_batch import MicroBatch
+from glotprompt.training.objectives.alignment import alignment_corpus, alignment_losses
 
-from ..toys import QUIET, SOURCE, TASK, TOY, topics
+from ..toys import QUIET, SOURCE, TASK, TOY, TRANSLATIONS, topics
 
 ADAPT = gp.AdaptConfig(
     steps=4, batch_size=8, max_length=16, prompt_length=2, learning_rate=0.05, eval_every=2, held_out_share=0.1
@@ -189,6 +191,28 @@ def test_stage_2_is_halved_too(backbone: Backbone, monkeypatch: pytest.MonkeyPat
     found = gp.tune(backbone, None, topics(4), TASK, config, QUIET)
     assert memory.seen[:3] == [8, 4, 2]
     assert found.training.losses == in_twos.training.losses
+
+
+@pytest.mark.parametrize(("asked", "sizes"), [(None, [8, 4, 4]), (8, [4, 4])])
+def test_alignment_is_halved_in_the_pass_before_its_parts_too(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch, asked: int | None, sizes: list[int]
+) -> None:
+    config = gp.AdaptConfig(objective="alignment", batch_size=16, max_length=16)
+    corpus = alignment_corpus(backbone, TRANSLATIONS, config, 32)
+    prompt = SoftPrompt.initialise(backbone.prompt_shape(2), 0.5, 0)
+    fits, parts = backbone.pooled_states, MicroBatch(QUIET.replace(micro_batch_size=asked))
+    monkeypatch.setattr(
+        backbone, "pooled_states", lambda rows, *more: fits(rows, *more) if len(rows) <= 4 else torch_runs_out()
+    )
+    for size in sizes:
+        try:
+            for loss, _ in alignment_losses(backbone, prompt, corpus.batch(0), corpus.centre, parts):
+                loss.backward()
+            ran_out = False
+        except RuntimeError:
+            ran_out = True
+        parts.halve_if(ran_out, CPU)
+        assert parts.halved_to == size
 
 
 @pytest.mark.slow

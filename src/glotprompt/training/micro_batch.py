@@ -65,8 +65,12 @@ class MicroBatch:
         for number, start in enumerate(range(0, batch, size)):
             if number % state.num_processes == state.process_index:
                 rows = slice(start, min(batch, start + size))
-                self._running = rows.stop - rows.start
+                self.begin(rows.stop - rows.start)
                 yield rows
+
+    def begin(self, sequences: int) -> None:
+        """Note the size of the next passes, which is what is halved if memory runs out in one of them."""
+        self._running = sequences
 
     def halve_if(self, ran_out: bool, device: torch.device) -> bool:
         """Halve the size, with a message, if memory ran out in any process; returns whether it did.

@@ -173,6 +173,7 @@ def alignment_losses(
                 sides = _both_sides(backbone, batch, prefix, size)
                 yield alignment_loss(*sides, batch.teachers, centre), _num_tokens(batch)
         return
+    micro_batch.begin(min(size, count))
     loss, gradients = _gradients_of_vectors(backbone, module, batch, centre, size)
     for rows in micro_batch.parts(count):
         part = _some(batch, range(count)[rows])
