@@ -339,6 +339,9 @@ def test_longer_than_the_model_reads(backbone: gp.Backbone, prompt: gp.LanguageP
         tuned(backbone, None, max_length=513)
     with pytest.raises(ConfigError, match=r"\(508 tokens\)"):
         tuned(backbone, replace(prompt, positions="shifted"), max_length=509)
+    long = [(f"{source} {'day ' * 600}", f"{target} {'king ' * 600}") for source, target in TRANSLATIONS]
+    with pytest.raises(ConfigError, match="max_length 600 is more than this model reads"):
+        gp.adapt(backbone, language="xxx", parallel=long, config=gp.AdaptConfig(max_length=600), runtime=QUIET)
 
 
 # --- stage 2

@@ -21,6 +21,7 @@ from glotprompt.inference.combination import shared_characters
 from glotprompt.methods import Method, method_of_adapt
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.module import Module
+from glotprompt.model.modules.stack import ModuleStack
 from glotprompt.processes import is_first
 from glotprompt.records import (
     ALREADY_ALIGNED,
@@ -230,6 +231,7 @@ def train_part(
     """Train the part of the result that `spec` describes."""
     method, start, memory = stage1.method, stage1.start, PeakMemory()
     config = stage1.config.replace(method=method.name, source_share=method.source_shares(stage1.config)[part])
+    check_length(backbone, config.max_length, ModuleStack({}))  # before the frozen model reads anything
     checkpoint = Checkpoint(runtime, spec.identity)
     same_precision(backbone, checkpoint)
     # In the precision of the run: alignment's teachers are the backbone's own states.
