@@ -379,6 +379,8 @@ def test_a_ready_source_adapter_that_fits_nothing(backbone: gp.Backbone) -> None
         adapt(SOURCE, ready)
     with pytest.raises(gp.UserError, match="the adapter is for 3 layers of 16, tiny xlm-roberta has 3 of 48"):
         adapt([], Adapter.initialise(16, 3, 4))
+    with pytest.raises(ConfigError, match="alignment trains one adapter for both languages; leave source_adapter= out"):
+        gp.adapt(backbone, language="xxx", parallel=TRANSLATIONS, config=config, source_adapter=ready)
 
 
 def test_mad_x_needs_source_text(backbone: gp.Backbone) -> None:

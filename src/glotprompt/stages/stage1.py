@@ -90,7 +90,7 @@ class Stage1:
         if not language:
             raise ConfigError(f"which language is it? Give its ISO 639-3 code as {setting('language')}")
         method = method_of_adapt(config)
-        ready = None if source_adapter is None else _ready(source_adapter, backbone, method, source)
+        ready = None if source_adapter is None else _ready(source_adapter, backbone, method, config, source)
         config, start = initial_prompt(backbone, config, initial)
         decontamination = None
         if len(held_out):
@@ -153,9 +153,11 @@ def check_source_adapter(method: Method) -> None:
         raise ConfigError(f"{method.name} has no source language adapter; leave {setting('source_adapter')} out")
 
 
-def _ready(adapter: Module, backbone: Backbone, method: Method, source: Sequence[str]) -> Part:
+def _ready(adapter: Module, backbone: Backbone, method: Method, config: AdaptConfig, source: Sequence[str]) -> Part:
     """A ready source adapter that fits backbone and method; `ConfigError` or `ModelError` for any other."""
     check_source_adapter(method)
+    if "alignment" in config.objective:
+        raise ConfigError(f"alignment trains one adapter for both languages; leave {setting('source_adapter')} out")
     if len(source):
         raise ConfigError(f"the source language's adapter is ready and reads no text; leave {setting('source')} out")
     with adapter.attached(backbone):
