@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from glotprompt.errors import ConfigError, ModelError, setting
 from glotprompt.model.body import LayeredBody, ReadPositions, first_position, layered_body, text_positions
@@ -24,7 +23,8 @@ from glotprompt.model.devices import Precision, choose_precision, device_of
 from glotprompt.model.families import DecoderInput, family_of
 from glotprompt.model.heads import head_transform, is_the_models_own, masked_token_loss
 from glotprompt.model.loading import MINI, WORKING, Pooling, fingerprint, in_one_line, name_of, open_backbone
-from glotprompt.model.prefix import ATTENTION, Prefix, layers_reached
+from glotprompt.model.prefix import ATTENTION, Attachable, Prefix, layers_reached
+from glotprompt.model.recomputation import recompute
 from glotprompt.model.tokens import (
     Objective,
     Sequences,
@@ -36,15 +36,6 @@ from glotprompt.model.tokens import (
     refuse_other_tokenizer,
 )
 from glotprompt.model.xlm import speak_interface
-
-
-@runtime_checkable
-class Attachable(Protocol):
-    """Anything that temporarily changes the states of a backbone: a module, or a result of stage 1."""
-
-    def attached(self, backbone: Backbone) -> AbstractContextManager[Prefix | None]:
-        """Context manager in which the backbone computes with it; yields the prefix to pass on, or None."""
-        ...
 
 
 class Backbone:
@@ -142,19 +133,11 @@ class Backbone:
             parameter.data = parameter.data.to(dtype)
 
     def checkpoint_gradients(self, on: bool) -> None:
-        """Recompute activations in the backward pass. Only the layers enter training mode, not the modules in them."""
-        if on:
-            if not self.model.supports_gradient_checkpointing:
-                what = setting("gradient_checkpointing")
-                raise ConfigError(f"{self.name} cannot recompute activations; leave {what} out, or lower the batch")
-            self.model.activation_checkpointing_enable({"use_reentrant": False})
-            # For the sake of `use_reentrant` it also lets the embeddings require gradients, and never undoes that.
-            self.model.disable_input_require_grads()
-        else:
-            self.model.activation_checkpointing_disable()
-        for module in self.model.modules():
-            if isinstance(module, GradientCheckpointingLayer):
-                module.training = on
+        """Recompute activations in the backward pass; `ConfigError` for a model that cannot."""
+        if on and not self.model.supports_gradient_checkpointing:
+            what = setting("gradient_checkpointing")
+            raise ConfigError(f"{self.name} cannot recompute activations; leave {what} out, or lower the batch")
+        recompute(self.model, on)
 
     @contextmanager
     def dropping_out(self, on: bool, seed: tuple[int, ...]) -> Generator[None]:
@@ -327,27 +310,36 @@ class Backbone:
         the mean over all tokens, special ones included, or the first token; fp32.
 
         `prompt` is a result of `adapt`. Texts are truncated at `max_length` tokens (None: the model's limit)."""
-        vectors = np.zeros((len(texts), self.hidden_size), dtype=np.float32)
-        if not texts:
-            return vectors
-        longest = min(max_length or self.max_positions, self.max_positions)
-        clean = [beginning(plain(text, self.tokenizer), self.tokenizer, longest) for text in texts]
-        ids = self.tokenizer(clean, truncation=True, max_length=longest)["input_ids"]
-        sequences = [np.array(row, dtype=np.int64) for row in ids]
         with nullcontext(None) if prompt is None else prompt.attached(self) as prefix:
-            for rows in by_length(sequences, batch_size):
-                vectors[rows] = self.pooled_states([sequences[i] for i in rows], prefix, layer).cpu().numpy()
+            longest = self.max_positions
+            sequences = self.sequences(texts, min(max_length or longest, longest))
+            vectors = self.vectors(sequences, prefix, layer, batch_size).cpu().numpy()
         if not np.isfinite(vectors).all():
             raise ModelError(f"{self.name} gives vectors with NaN or infinity; the model or its prompt is damaged")
+        return vectors
+
+    def sequences(self, texts: Sequence[str], max_length: int) -> Sequences:
+        """Token ids of texts, truncated, with special tokens."""
+        clean = [beginning(plain(text, self.tokenizer), self.tokenizer, max_length) for text in texts]
+        ids = self.tokenizer(clean, truncation=True, max_length=max_length)["input_ids"] if clean else []
+        return [np.array(row, dtype=np.int64) for row in ids]
+
+    def vectors(
+        self, sequences: Sequences, prefix: Prefix | None, layer: int | None, batch_size: int
+    ) -> Float[Tensor, "text hidden"]:
+        """`pooled_states` of any number of sequences, in their order."""
+        vectors = torch.zeros(len(sequences), self.hidden_size, device=self.device)
+        for rows in by_length(sequences, batch_size):
+            vectors[rows] = self.pooled_states([sequences[i] for i in rows], prefix, layer)
         return vectors
 
     def pooled_states(
         self, sequences: Sequences, prefix: Prefix | None, layer: int | None = None
     ) -> Float[Tensor, "batch hidden"]:
         """Like `embed`, for token ids in one batch; fp32, differentiable in the prefix."""
+        special = SpecialIds.of(self.tokenizer)
         ids, mask = (
-            None if array is None else torch.from_numpy(array).to(self.device)
-            for array in pad(sequences, SpecialIds.of(self.tokenizer).pad)
+            None if array is None else torch.from_numpy(array).to(self.device) for array in pad(sequences, special.pad)
         )
         assert ids is not None
         states = self._states_behind(layer, ids, mask, prefix)

@@ -9,9 +9,10 @@ argument it is the base model. `past_key_values` is not used, because it changes
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -135,6 +136,15 @@ class Prefix:
         rows = max(mask.shape[0], self.bias.shape[0])  # T5's bias for positions is one for all rows
         bias = self.bias.expand(rows, *mask.shape[1:3], -1)
         return torch.cat([bias, mask.expand(rows, -1, -1, -1)], dim=-1)
+
+
+@runtime_checkable
+class Attachable(Protocol):
+    """Anything that temporarily changes the states of a backbone: a module, or a result of stage 1."""
+
+    def attached(self, backbone: Any) -> AbstractContextManager[Prefix | None]:
+        """Context manager in which the backbone computes with it; yields the prefix to pass on, or None."""
+        ...
 
 
 def _lengthen(prompt: Float[Tensor, "layer 2 head prompt dim"], length: int) -> Tensor:

@@ -14,12 +14,10 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import PreTrainedTokenizerFast
 
 from glotprompt.config import AdaptConfig
 from glotprompt.data.readers.records import generator
@@ -27,7 +25,7 @@ from glotprompt.errors import DataError, counted
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.module import Module
 from glotprompt.model.prefix import Prefix
-from glotprompt.model.tokens import Sequences, beginning, by_length, plain
+from glotprompt.model.tokens import Sequences
 from glotprompt.processes import together
 from glotprompt.records import AlignmentScores
 from glotprompt.training.micro_batch import MicroBatch
@@ -112,27 +110,13 @@ def alignment_corpus(
 ) -> AlignmentCorpus:
     """Tokenise (source, target) pairs and compute their teacher vectors, `batch_size` at a time. `centre`: that of the
     training pairs; None: these are the training pairs."""
-    source, target = (_tokens([pair[side] for pair in pairs], backbone.tokenizer, config.max_length) for side in (0, 1))
+    source, target = (backbone.sequences([pair[side] for pair in pairs], config.max_length) for side in (0, 1))
     with torch.no_grad():
-        vectors = _vectors(backbone, source, None, batch_size)
+        vectors = backbone.vectors(source, None, None, batch_size)
     centre = vectors.mean(dim=0) if centre is None else centre
     return AlignmentCorpus(
         AlignmentBatch(target, source, F.normalize(vectors - centre, dim=1)), centre, config.batch_size, config.seed
     )
-
-
-def _tokens(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Sequences:
-    clean = [beginning(plain(text, tokenizer), tokenizer, max_length) for text in texts]
-    ids = tokenizer(clean, truncation=True, max_length=max_length)["input_ids"]
-    return [np.array(row, dtype=np.int64) for row in ids]
-
-
-def _vectors(backbone: Backbone, sequences: Sequences, prefix: Prefix | None, batch_size: int) -> _Vectors:
-    """Pooled states, fp32 on the backbone's device, in the order of the sequences; differentiable in the prefix."""
-    vectors = torch.zeros(len(sequences), backbone.hidden_size, device=backbone.device)
-    for rows in by_length(sequences, batch_size):
-        vectors[rows] = backbone.pooled_states([sequences[i] for i in rows], prefix)
-    return vectors
 
 
 def _some(pairs: AlignmentBatch, rows: Sequence[int]) -> AlignmentBatch:
@@ -193,9 +177,9 @@ def hold_losses(
     for rows in micro_batch.parts(len(sequences)):
         some = sequences[rows]
         with torch.no_grad():
-            without = _vectors(backbone, some, None, len(some))
+            without = backbone.vectors(some, None, None, len(some))
         with module.attached(backbone) as prefix:
-            cosines = F.cosine_similarity(_vectors(backbone, some, prefix, len(some)), without)
+            cosines = F.cosine_similarity(backbone.vectors(some, prefix, None, len(some)), without)
             yield weight * (1 - cosines).sum() / len(sequences), sum(map(len, some))
 
 
@@ -219,7 +203,7 @@ def _both_sides(
     verses differ so much in length that a whole batch is half padding."""
     sentences = [*batch.target, *batch.source]
     most = min(size, TOGETHER) if backbone.device.type == "cpu" else size
-    states = _vectors(backbone, sentences, prefix, most)
+    states = backbone.vectors(sentences, prefix, None, most)
     return states[: len(batch.target)], states[len(batch.target) :]
 
 
@@ -237,7 +221,7 @@ def score_alignment(
 ) -> AlignmentScores:
     """Score held-out pairs, with a prefix or (None) with the backbone in its current state."""
     pairs = held_out.pairs
-    target, source = (_vectors(backbone, side, prefix, batch_size) for side in (pairs.target, pairs.source))
+    target, source = (backbone.vectors(side, prefix, None, batch_size) for side in (pairs.target, pairs.source))
     students, sources = (F.normalize(states - held_out.centre, dim=1) for states in (target, source))
     return AlignmentScores(
         retrieval_accuracy(target, pairs.teachers),

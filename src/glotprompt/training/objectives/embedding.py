@@ -19,7 +19,6 @@ from glotprompt.errors import DataError
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.classification import EmbeddingHead
 from glotprompt.model.prefix import Prefix
-from glotprompt.model.tokens import by_length
 from glotprompt.training.objectives.cloze import Cloze
 from glotprompt.training.objectives.scoring import accuracy_and_loss
 
@@ -92,11 +91,7 @@ def vectors_of(
     backbone: Backbone, clozes: Sequence[Cloze], prefix: Prefix | None, layer: int, batch_size: int
 ) -> _Vectors:
     """Pooled states behind `layer` layers, fp32, in the order of the examples."""
-    vectors = np.zeros((len(clozes), backbone.hidden_size), dtype=np.float32)
-    for rows in by_length([cloze.input_ids for cloze in clozes], batch_size):
-        states = backbone.pooled_states([clozes[i].input_ids for i in rows], prefix, layer)
-        vectors[rows] = states.cpu().numpy()
-    return vectors
+    return backbone.vectors([cloze.input_ids for cloze in clozes], prefix, layer, batch_size).cpu().numpy()
 
 
 def best_head(
