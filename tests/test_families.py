@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from transformers import OPTConfig, OPTForCausalLM
 
 import glotprompt as gp
 from glotprompt.errors import ConfigError, ModelError
@@ -235,6 +236,16 @@ def test_gradients_with_and_without_recomputation_and_of_the_top_layer_alone(
     finally:
         backbone.checkpoint_gradients(False)
     assert torch.equal(recomputed, gradient)
+
+
+def test_layers_that_drop_states_themselves_are_not_recomputed() -> None:
+    tokenizer = tokenizer_of("llama")
+    sizes: dict[str, Any] = {"hidden_size": 16, "ffn_dim": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = OPTConfig(vocab_size=len(tokenizer), word_embed_proj_dim=16, dropout=0.1, pad_token_id=1, **sizes)
+    backbone = gp.Backbone(OPTForCausalLM(config), tokenizer, "tiny opt")
+    with pytest.raises(ConfigError, match="tiny opt cannot recompute activations"):
+        backbone.checkpoint_gradients(True)
+    assert not any(module.training for module in backbone.model.modules())
 
 
 # --- stage 1's batches

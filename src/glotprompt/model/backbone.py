@@ -24,7 +24,7 @@ from glotprompt.model.families import DecoderInput, family_of
 from glotprompt.model.heads import head_transform, is_the_models_own, masked_token_loss
 from glotprompt.model.loading import MINI, WORKING, Pooling, fingerprint, in_one_line, name_of, open_backbone
 from glotprompt.model.prefix import ATTENTION, Attachable, Prefix, layers_reached
-from glotprompt.model.recomputation import recompute
+from glotprompt.model.recomputation import layers_drop, recompute
 from glotprompt.model.tokens import (
     Objective,
     Sequences,
@@ -133,8 +133,10 @@ class Backbone:
             parameter.data = parameter.data.to(dtype)
 
     def checkpoint_gradients(self, on: bool) -> None:
-        """Recompute activations in the backward pass; `ConfigError` for a model that cannot."""
-        if on and not self.model.supports_gradient_checkpointing:
+        """Recompute activations in the backward pass; `ConfigError` for a model that cannot, or would drop states."""
+        ids = torch.full((1, 8), SpecialIds.of(self.tokenizer).mask, device=self.device)
+        possible = self.model.supports_gradient_checkpointing
+        if on and (not possible or layers_drop(self.model, lambda: self.family.read(ids, None, None))):
             what = setting("gradient_checkpointing")
             raise ConfigError(f"{self.name} cannot recompute activations; leave {what} out, or lower the batch")
         recompute(self.model, on)
