@@ -27,6 +27,7 @@ from transformers import (
 )
 
 from glotprompt.errors import ConfigError, ModelError
+from glotprompt.inference.classifier import LanguagePrompt
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import (
     BUNDLED,
@@ -311,6 +312,14 @@ class TestSentenceEncoder:
         np.testing.assert_allclose(
             backbone.embed(["day " * 50], max_length=12), backbone.embed(["day " * 10]), atol=1e-6
         )
+
+    def test_a_prompt_that_takes_room_or_belongs_to_another_backbone(self, tiny_backbone: Tiny) -> None:
+        backbone, long = tiny_backbone("xlm-roberta"), ["day " * 2000]
+        values = torch.zeros(backbone.prompt_shape(8))
+        shifted = LanguagePrompt(values, "xxx", backbone.reference, "shifted")
+        np.testing.assert_array_equal(backbone.embed(long, shifted), backbone.embed(long, shifted, max_length=504))
+        with pytest.raises(ConfigError, match="the prompt is for 'tiny xlm-roberta'"):
+            tiny_backbone("bert").embed(["day"], shifted)
 
 
 # --- code of others

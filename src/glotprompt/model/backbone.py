@@ -36,6 +36,7 @@ from glotprompt.model.tokens import (
     refuse_other_tokenizer,
 )
 from glotprompt.model.xlm import speak_interface
+from glotprompt.storage.artifact import other_backbone
 
 
 class Backbone:
@@ -312,8 +313,11 @@ class Backbone:
         the mean over all tokens, special ones included, or the first token; fp32.
 
         `prompt` is a result of `adapt`. Texts are truncated at `max_length` tokens (None: the model's limit)."""
+        made_for = getattr(prompt, "backbone", self.reference)
+        if made_for.get("fingerprint") != self.fingerprint:  # shapes alone would not reveal it
+            raise ConfigError(f"the prompt is for {other_backbone(made_for, self.name, self.fingerprint)}")
         with nullcontext(None) if prompt is None else prompt.attached(self) as prefix:
-            longest = self.max_positions
+            longest = self.max_positions - (0 if prefix is None or prefix.shift is None else prefix.prompt_length)
             sequences = self.sequences(texts, min(max_length or longest, longest))
             vectors = self.vectors(sequences, prefix, layer, batch_size).cpu().numpy()
         if not np.isfinite(vectors).all():
