@@ -492,6 +492,15 @@ def test_vectors_are_those_of_the_text_alone_or_in_a_batch(backbone: gp.Backbone
         assert np.abs(found - alone).max() < 1e-4
 
 
+def test_an_empty_text_has_a_vector() -> None:
+    """Of a tokenizer that adds nothing to a text, too."""
+    backbone = backbone_of("qwen3")
+    separator = np.array([SpecialIds.of(backbone.tokenizer).separator])
+    expected = backbone.pooled_states([separator], None).detach().numpy()
+    np.testing.assert_allclose(backbone.embed(["", "the king"])[:1], expected, atol=1e-5)
+    np.testing.assert_allclose(backbone.embed([""]), expected, atol=1e-5)
+
+
 def test_what_has_no_meaning_for_a_family_is_refused_in_one_line(kind: str, backbone: gp.Backbone) -> None:
     if backbone.objective == "mlm":
         pytest.skip("all of it has")

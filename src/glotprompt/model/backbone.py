@@ -342,8 +342,10 @@ class Backbone:
     def pooled_states(
         self, sequences: Sequences, prefix: Prefix | None, layer: int | None = None
     ) -> Float[Tensor, "batch hidden"]:
-        """Like `embed`, for token ids in one batch; fp32, differentiable in the prefix."""
+        """Like `embed`, for token ids in one batch; fp32, differentiable in the prefix. An empty one is read as the
+        separator, without which it would have no state."""
         special = SpecialIds.of(self.tokenizer)
+        sequences = [row if len(row) else np.array([special.separator]) for row in sequences]
         ids, mask = (
             None if array is None else torch.from_numpy(array).to(self.device) for array in pad(sequences, special.pad)
         )
