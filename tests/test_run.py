@@ -347,6 +347,18 @@ def test_longer_than_the_model_reads(backbone: gp.Backbone, prompt: gp.LanguageP
 # --- stage 2
 
 
+def test_fine_tuning_starts_from_weights_in_the_precision_of_its_run(
+    own_backbone: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed run gets the precision that it was started in, whatever the machine would choose now."""
+    config = gp.TuneConfig(method="fine-tuning", epochs=2, batch_size=8, max_length=16, learning_rate=1e-3)
+    started, resumed = own_backbone("xlm-roberta"), own_backbone("xlm-roberta")
+    started.use_precision("bf16")
+    expected = gp.tune(started, None, topics(4), TASK, config, QUIET).training.losses
+    monkeypatch.setattr("glotprompt.stages.stage2.same_precision", lambda backbone, _: backbone.use_precision("bf16"))
+    assert gp.tune(resumed, None, topics(4), TASK, config, QUIET).training.losses == expected
+
+
 @pytest.mark.slow
 def test_stage_2_learns_the_task(backbone: gp.Backbone) -> None:
     config = TUNE.replace(epochs=12, prompt_length=8)

@@ -21,7 +21,7 @@ from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.classification import Head, LinearHead
 from glotprompt.model.modules.module import Module
 from glotprompt.model.modules.soft_prompt import SoftPrompt
-from glotprompt.model.modules.stack import trained_of
+from glotprompt.model.modules.stack import ModuleStack, trained_of
 from glotprompt.records import TuneReport, UnknownShare
 from glotprompt.stages.closed_form import fit_characters, fit_vectors
 from glotprompt.stages.stage1 import count_unknown
@@ -59,12 +59,12 @@ def train_stage2(
             f"{setting('target_weight')}: there are no target labels to weigh; give some, or leave it out"
         )
     parts = {} if adapted is None else {name: part.restored(backbone) for name, part in adapted.parts.items()}
-    body = method.begin_tune(backbone, parts, config).to(backbone.device)
     if not method.reads_characters:
-        check_length(backbone, config.max_length, body)
-        _check_layer(backbone, stage2, body)
+        check_length(backbone, config.max_length, ModuleStack(parts))
     checkpoint = Checkpoint(runtime, identity or stage2.spec(backbone).identity)
-    same_precision(backbone, checkpoint)
+    same_precision(backbone, checkpoint)  # before fine-tuning starts from the weights
+    body = method.begin_tune(backbone, parts, config).to(backbone.device)
+    _check_layer(backbone, stage2, body)
     unknown = {} if method.reads_characters else _unknown(backbone, stage2, runtime)
     head, history, penalty = _fitted(backbone, body, stage2, runtime, checkpoint)
     report = TuneReport(
