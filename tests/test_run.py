@@ -483,6 +483,15 @@ def test_the_dev_accuracy_is_that_of_what_was_kept(backbone: gp.Backbone) -> Non
     assert made.training.dev_accuracy == max(metadata["dev_accuracy"] for _, metadata in made.training.evaluations)
 
 
+def test_an_epoch_without_a_loss_is_neither_kept_nor_reported(
+    backbone: gp.Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = iter([(40.0, 1.0), (90.0, float("nan")), (50.0, 1.0)])
+    monkeypatch.setattr("glotprompt.stages.stage2.accuracy_and_loss", lambda *_: next(judged))
+    made = gp.tune(backbone, None, topics(2), TASK, TUNE.replace(epochs=2), QUIET, dev=topics(2))
+    assert made.training.dev_accuracy == 50
+
+
 def test_few_shots(backbone: gp.Backbone) -> None:
     made = gp.tune(backbone, None, topics(), TASK, TUNE.replace(shots_per_class=2, epochs=1), QUIET, dev=topics(2))
     assert made.training.examples == 6

@@ -76,7 +76,7 @@ def train_stage2(
         dev_labels=_counts(stage2.judged, task),
         unknown=unknown,
         trained_layers=None if method.closed_form else _trained_layers(body),
-        dev_accuracy=max(entry["dev_accuracy"] for _, entry in history.evaluations),
+        dev_accuracy=dict(history.evaluations)[history.best_step]["dev_accuracy"],
         trained_parameters=sum(values.numel() for values in trained_of(body, head)),
         peak_memory_bytes=memory.bytes(),
         language_prompt=None if adapted is None else adapted.report,
