@@ -71,11 +71,26 @@ def test_all_examples_are_learned_and_judged_in_folds(backbone: gp.Backbone) -> 
     with pytest.raises(DataError, match="all training examples have one label"):
         tuned(backbone, topics(1)[:1])
     alone = tuned(backbone, topics(6)[:2], target_examples=topics(3))
-    assert (alone.training.examples, alone.training.target_examples) == (9, None), "characters of the target alone"
-    with pytest.raises(ConfigError, match="no target labels to weigh"):
+    assert (alone.training.examples, alone.training.target_examples) == (9, 9), "characters of the target alone"
+    with pytest.raises(ConfigError, match="learns from one language, and weighs nothing"):
         gp.tune(backbone, None, topics(3), TASK, CONFIG.replace(target_weight=2.0), QUIET)
     with pytest.raises(DataError, match="label 'law', which task 'topic' does not know"):
         tuned(backbone, [gp.Example.of("the king", "law")])
+
+
+def test_target_labels_are_not_lost(backbone: gp.Backbone) -> None:
+    made, texts = tuned(backbone, topics(2), target_examples=topics(3)), ["water day", "play field", "king night"] * 2
+    with pytest.raises(ConfigError, match="has learned from 9 target labels, too; give them as target_labels="):
+        gp.self_train(made, texts, topics(2), runtime=QUIET)
+    taught = gp.self_train(made, texts, topics(2), runtime=QUIET, target_examples=topics(3))
+    assert taught.training.target_examples == taught.training.examples == 9 + 3
+    with pytest.raises(ConfigError, match="tf-idf judges by folds of the target labels; leave dev= out"):
+        tuned(backbone, topics(2), target_examples=topics(3), dev=topics(2))
+
+
+def test_two_texts_judge_nothing(backbone: gp.Backbone) -> None:
+    told = tuned(backbone, topics(1)[:2]).training
+    assert (told.examples, told.dev_examples, told.folds) == (2, 0, None)
 
 
 def test_both_texts_of_a_pair_are_read(backbone: gp.Backbone) -> None:

@@ -9,7 +9,7 @@ from glotprompt.data.characters import CharacterMap
 from glotprompt.data.decontamination import EvaluationText
 from glotprompt.data.readers.records import Labelled, examples_from
 from glotprompt.data.samples import Samples
-from glotprompt.errors import ConfigError, DataError
+from glotprompt.errors import ConfigError, DataError, setting
 from glotprompt.inference.classifier import Adapted, LanguageModule, LanguagePrompt, Part, PromptClassifier
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.modules.module import Module
@@ -124,11 +124,12 @@ def tune(
     epoch is chosen by accuracy (then loss) on `dev`, or on a held-out share of the examples. Examples of several source
     languages are one list; each weighs the same. `target_examples` are a few labelled examples of the target language,
     which weigh as `TuneConfig.target_weight` says: of each label that has five or more a fifth is held out, and the
-    best epoch is chosen by the mean of both languages' accuracies. `parallel` are (source, target) pairs, for method
-    embedding: a ridge map from target vectors to source vectors becomes part of the head, which then reads the target
-    alone (of use where the backbone does not know the language: docs/does_it_help.md). It is fitted for classifiers of
-    source labels: `ConfigError` with `target_examples`, which would be read unmapped. `language`: the ISO 639-3 code
-    of a classifier without stage 1. `DataError`: labels that the task lacks; `ConfigError`: settings that do not fit.
+    best epoch is chosen by the mean of both languages' accuracies. (tf-idf learns from them alone, if there are any.)
+    `parallel` are (source, target) pairs, for method embedding: a ridge map from target vectors to source vectors
+    becomes part of the head, which then reads the target alone (of use where the backbone does not know the language:
+    docs/does_it_help.md). It is fitted for classifiers of source labels: `ConfigError` with `target_examples`, which
+    would be read unmapped. `language`: the ISO 639-3 code of a classifier without stage 1. `DataError`: labels that the
+    task lacks; `ConfigError`: settings that do not fit.
     """
     fields = task.template.fields
     stage2 = Stage2.of(
@@ -142,6 +143,8 @@ def tune(
         parallel=parallel,
         language=language,
     )
+    if dev is not None and stage2.is_target:
+        raise ConfigError(f"{stage2.method.name} judges by folds of the target labels; leave {setting('dev')} out")
     return train_stage2(backbone, stage2, runtime)
 
 

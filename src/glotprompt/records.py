@@ -313,7 +313,7 @@ class TuneReport(Training):
     dev_labels: dict[str, int]
     dev_accuracy: float
     """Accuracy on dev examples of the selected epoch or penalty, in per cent; with target labels the mean of both
-    languages."""
+    languages. Where there are no dev examples (tf-idf on too few for folds), that on the training examples."""
     target_examples: int | None = None
     """Target labels: number of `examples` in the target language; `target_dev_examples`: of `dev_examples`."""
     target_dev_examples: int | None = None

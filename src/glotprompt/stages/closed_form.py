@@ -89,7 +89,7 @@ def fit_characters(stage2: Stage2, runtime: RuntimeConfig, identity: str) -> tup
         return Texts([characters_of(one.fields, stage2.task) for one in part], stage2.gold(part), weights)
 
     train = replace(read(stage2.learned, stage2.weights()), folds=stage2.folds)
-    held = () if stage2.folds else stage2.judged
+    held = () if stage2.folds else stage2.judged or stage2.learned  # too few to judge by: what fits them best
     head, penalty = fit_ngram_head(train, read(held, ()), len(stage2.task.labels), stage2.strengths)
     return head, _closed(began, 0, penalty, runtime, identity), penalty
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Generator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,6 +55,10 @@ def train_stage2(
     """Train a classifier. `identity`: of the run, where it is known already; it names the checkpoints."""
     runtime, memory = runtime or RuntimeConfig(), PeakMemory()
     config, method, adapted, task = stage2.config, stage2.method, stage2.adapted, stage2.task
+    if config.target_weight is not None and method.reads_characters:
+        raise ConfigError(
+            f"{setting('target_weight')}: {method.name} learns from one language, and weighs nothing; leave it out"
+        )
     if config.target_weight is not None and not stage2.target:
         raise ConfigError(
             f"{setting('target_weight')}: there are no target labels to weigh; give some, or leave it out"
@@ -81,21 +86,8 @@ def train_stage2(
         peak_memory_bytes=memory.bytes(),
         language_prompt=None if adapted is None else adapted.report,
         **history.figures(),
+        **_figures_of_some(backbone, stage2, penalty),
     )
-    if penalty is not None:
-        report = report.replace(strength=penalty.strength)
-    if penalty is not None and not method.reads_characters:
-        report = report.replace(layer=layer_read(backbone, config))
-    if stage2.folds:
-        report = report.replace(folds=len(stage2.folds))
-    if stage2.pairs:
-        report = report.replace(pairs=len(stage2.pairs))
-    if stage2.target:
-        report = report.replace(
-            target_examples=len(stage2.target_train),
-            target_dev_examples=len(stage2.target_dev),
-            target_weight=stage2.target_weight,
-        )
     delivered = method.deliver(body, parts).requires_grad_(False)
     if head is not None:
         head.requires_grad_(False)
@@ -107,6 +99,19 @@ def train_stage2(
         report=report, method=method.name, characters=stage2.characters, samples=samples,
         seen="" if runtime.no_samples else seen_of([*stage2.learned, *stage2.judged]),
     )  # fmt: skip
+
+
+def _figures_of_some(backbone: Backbone, stage2: Stage2, penalty: Penalty | None) -> dict[str, Any]:
+    """The fields of a report that not every training has."""
+    found: dict[str, Any] = {"folds": len(stage2.folds) or None, "pairs": len(stage2.pairs) or None}
+    if penalty is not None:
+        found["strength"] = penalty.strength
+        found["layer"] = None if stage2.method.reads_characters else layer_read(backbone, stage2.config)
+    if stage2.target or stage2.is_target:
+        found["target_examples"] = len(stage2.learned if stage2.is_target else stage2.target_train)
+        found["target_dev_examples"] = len(stage2.judged if stage2.is_target else stage2.target_dev)
+        found["target_weight"] = stage2.target_weight
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _unknown(backbone: Backbone, stage2: Stage2, runtime: RuntimeConfig) -> dict[str, UnknownShare]:

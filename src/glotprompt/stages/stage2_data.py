@@ -61,6 +61,8 @@ class Stage2:
     """C of logistic regression, of which the judged examples choose one."""
     folds: Sequence[Sequence[int]] = ()
     """Rows of `learned` that are judged in turn, each fold by a fit on the others (methods in closed form)."""
+    is_target: bool = False
+    """Whether `examples` are of the target language (methods that read characters)."""
     pairs: SentencePairs = ()
     """(source, target) sentences, by which vectors of the target are mapped to those of the source."""
 
@@ -94,7 +96,8 @@ class Stage2:
             )
         if method.reads_characters:
             sets = (target_examples, None) if target_examples else (examples, dev)
-            return cls._of_characters(method, config, task, language, *sets)
+            of_one = cls._of_characters(method, config, task, language, *sets)
+            return replace(of_one, is_target=bool(target_examples))
         train, held = labelled_examples(examples, dev, task, config)
         of_target = split_target(target_examples, task, config)
         stage2 = cls(
@@ -116,7 +119,8 @@ class Stage2:
         examples: Sequence[Example],
         dev: Sequence[Example] | None,
     ) -> Stage2:
-        """Without dev examples all examples are trained on, and judge the penalty in folds."""
+        """Without dev examples all examples are trained on, and judge the penalty in folds. Where there can be none,
+        there are no dev examples."""
         refuse_unknown_labels([*examples, *(dev or ())], task)
         train = examples
         if config.most_per_label is not None:
@@ -124,7 +128,8 @@ class Stage2:
         if config.shots_per_class is not None:
             train = shots_per_class(train, config.shots_per_class, config.seed)
         folds = [] if dev else _folds(train, config)
-        stage2 = cls(method, config, None, examples, train, dev or train, bool(dev), task, language)
+        judging = dev or (train if folds else ())
+        stage2 = cls(method, config, None, examples, train, judging, bool(dev), task, language)
         return replace(stage2, strengths=NGRAM_STRENGTHS, folds=folds)
 
     @property
