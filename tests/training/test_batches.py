@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from itertools import product
 from typing import Any
@@ -301,6 +302,13 @@ def test_every_batch_has_both_languages_or_is_refused() -> None:
 def test_a_sequence_without_words_has_no_target(tiny_tokenizer: Tokenizer) -> None:
     batch = mask_tokens([np.array([0, 2], dtype=np.int64), text_ids(1, 12)[0]], tiny_tokenizer, 0.15, (0,))
     assert (batch.positions // batch.input_ids.shape[1]).tolist() == [1, 1]
+
+
+def test_a_tokenizer_may_have_no_unknown_token(tiny_tokenizer: Tokenizer) -> None:
+    other = copy.deepcopy(tiny_tokenizer)
+    other.unk_token = None
+    sequences = text_ids(2, 12)
+    assert_same(mask_tokens(sequences, other, 0.15, (0,)), mask_tokens(sequences, tiny_tokenizer, 0.15, (0,)))
 
 
 # --- padding and splitting

@@ -292,7 +292,7 @@ def mask_tokens(
     for a batch that is part of a text (None: 0, 1, 2 ...)."""
     ids = SpecialIds.of(tokenizer)
     input_ids, attention_mask = pad(sequences, ids.pad)
-    never = [*ids.all, int(str(tokenizer.unk_token_id))]
+    never = [*ids.all, *(() if tokenizer.unk_token_id is None else (int(str(tokenizer.unk_token_id)),))]
     positions: list[NDArray[np.int64]] = []
     targets: list[NDArray[np.int64]] = []
     for row, (number, sequence) in enumerate(zip(numbers or range(len(sequences)), sequences, strict=True)):
