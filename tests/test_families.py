@@ -294,6 +294,13 @@ def test_the_loss_is_the_stock_models(kind: str, backbone: gp.Backbone) -> None:
         assert scores.bits_per_byte == pytest.approx(bits / batch.num_bytes, rel=1e-4)
 
 
+def test_every_masked_span_has_a_sentinel_of_its_own() -> None:
+    tokenizer: Any = backbone_of("mt5").tokenizer
+    batch = mask_spans([np.array([*[50] * 1023, *SpecialIds.of(tokenizer).back])], tokenizer, 0.35, (0,))
+    assert not (batch.input_ids == tokenizer.unk_token_id).any()
+    assert int((batch.targets == 50).sum()) == round(0.35 * 1023)
+
+
 def test_spans_have_the_means_of_their_papers() -> None:
     for kind, mean in (("mt5", 3), ("byt5", 20)):
         tokenizer: Any = backbone_of(kind).tokenizer

@@ -252,7 +252,7 @@ def mask_spans(
         generator = np.random.default_rng([*seed, number])
         text = sequence[len(special.front) : len(sequence) - len(special.back)]
         masked = min(max(1, round(rate * len(text))), len(text))
-        spans = max(1, min(round(masked / mean), len(text) - masked))
+        spans = max(1, min(round(masked / mean), len(text) - masked, _num_sentinels(tokenizer)))
         between = _lengths(len(text) - masked, spans, generator)
         ends = np.cumsum(np.stack([between, _lengths(masked, spans, generator)], axis=1).ravel())
         parts = np.split(text, ends[:-1])
@@ -262,6 +262,13 @@ def mask_spans(
     decoder_ids, _ = pad([np.concatenate([[special.pad], target[:-1]]) for target in outputs], special.pad)
     positions = _at_start(outputs, decoder_ids.shape[1])
     return MaskedBatch.of(pad(inputs, special.pad), positions, outputs, decoder_ids=torch.from_numpy(decoder_ids))
+
+
+@lru_cache(maxsize=8)
+def _num_sentinels(tokenizer: PreTrainedTokenizerFast) -> int:
+    """How many masked spans of a text can be told apart; ByT5's sentinels are its last 100 bytes (Xue et al. 2022)."""
+    vocabulary = tokenizer.get_vocab()
+    return 100 if is_byte_level(tokenizer) else next(n for n in count() if f"<extra_id_{n}>" not in vocabulary)
 
 
 def _lengths(total: int, parts: int, generator: np.random.Generator) -> Int[NDArray[np.int64], " part"]:
