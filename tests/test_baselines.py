@@ -98,6 +98,8 @@ def test_both_texts_of_a_pair_are_read(backbone: gp.Backbone) -> None:
     task = gp.Task("nli", "{premise} {mask} {hypothesis}", {"yes": "yes", "no": "no"})
     made = gp.tune(backbone, None, pairs, task, CONFIG, QUIET)
     assert [one.label for one in made.predict([("the day", "water"), ("the day", "king")])] == ["no", "yes"]
+    with pytest.raises(ConfigError, match="needs premise, hypothesis, the example has text"):
+        made.predict(["the day"])
 
 
 def test_its_file_goes_with_any_backbone(backbone: gp.Backbone, tiny_backbone: Tiny, tmp_path: Path) -> None:

@@ -62,12 +62,15 @@ class Template:
         >>> Template("{mask} : {text}").render({"text": "a late goal"}, "<mask>")
         '<mask> : a late goal'
         """
-        missing = [name for name in self.fields if name not in fields]
-        if missing:
+        return self.pattern.format(**dict(zip(self.fields, self.texts_of(fields), strict=True)), mask=mask)
+
+    def texts_of(self, fields: Mapping[str, str]) -> list[str]:
+        """The texts of an input in template order; `ConfigError` where one is missing."""
+        if not set(self.fields) <= set(fields):
             raise ConfigError(
                 f"template {self.pattern!r} needs {', '.join(self.fields)}, the example has {', '.join(sorted(fields))}"
             )
-        return self.pattern.format(**{name: fields[name] for name in self.fields}, mask=mask)
+        return [fields[name] for name in self.fields]
 
     @property
     def space_before_mask(self) -> bool:

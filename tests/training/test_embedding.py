@@ -227,6 +227,8 @@ def test_pairs_of_texts(tiny_backbone: Tiny) -> None:
     examples = [gp.Example.of(pair, "yes" if i % 2 else "no") for i, pair in enumerate(pairs)]
     classifier = gp.tune(tiny_backbone("bert"), None, examples, task, CONFIG, QUIET, dev=examples)
     assert gp.evaluate(classifier, examples).accuracy == 100
+    with pytest.raises(ConfigError, match="needs premise, hypothesis, the example has text"):
+        classifier.predict(["the king"])
 
 
 def test_a_sentence_encoder_takes_it_by_default_and_refuses_label_words(sentence_encoder: gp.Backbone) -> None:

@@ -308,7 +308,7 @@ def encode_without_mask(
     if not fields:
         return []
     clean = [
-        _beginnings([plain(row[name], tokenizer) for name in task.template.fields], tokenizer, max_length)
+        _beginnings([plain(text, tokenizer) for text in task.template.texts_of(row)], tokenizer, max_length)
         for row in fields
     ]
     first, *second = map(list, zip(*clean, strict=True))

@@ -255,7 +255,7 @@ def read_inputs(
 
 def characters_of(fields: Mapping[str, str], task: Task) -> str:
     """An input as one text: its fields, one behind the other."""
-    return "\n".join(fields[name] for name in task.template.fields)
+    return "\n".join(task.template.texts_of(fields))
 
 
 def ngrams_read(head: NgramHead, fields: Sequence[Mapping[str, str]], task: Task) -> list[Cloze]:
