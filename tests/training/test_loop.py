@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from accelerate.tracking import GeneralTracker
@@ -599,6 +600,19 @@ def test_micro_batches_of_stage_2_sum_to_the_whole(
     whole, found = parts(None), parts(size)
     assert found[3] == -(-8 // size)
     assert_near(found, whole)
+
+
+def test_a_part_of_unknown_tokens_alone_has_no_loss(tiny_backbone: Callable[[str], Backbone]) -> None:
+    backbone = tiny_backbone("xlm-roberta")
+    unknown = int(str(backbone.tokenizer.unk_token_id))
+    sequences = [np.array([0, unknown, 2]), np.array([0, *range(5, 15), 2])]
+    batch = mask_tokens(sequences, backbone.tokenizer, 0.15, (0, 0))
+    prompt = SoftPrompt.initialise(backbone.prompt_shape(2), 0.5, 0)
+    whole, parts = (
+        [float(loss.detach()) for loss, _ in masked_token_losses(backbone, prompt, batch, MicroBatch(runtime))]
+        for runtime in (RuntimeConfig(), RuntimeConfig(micro_batch_size=1))
+    )
+    assert parts == pytest.approx(whole, rel=1e-5)
 
 
 def test_the_loss_over_the_vocabulary_is_equation_1(backbone: Backbone, english_lines: list[str]) -> None:

@@ -24,6 +24,8 @@ def masked_token_losses(
     """Parts of the mean loss over a batch's targets; only the positions that predict them reach the vocabulary."""
     for rows in micro_batch.parts(len(batch.input_ids)):
         part = batch.part(rows, backbone.device)
+        if not len(part.targets):  # unknown tokens alone
+            continue
         with module.attached(backbone) as prefix:  # around the yield: the backward pass belongs inside
             loss = backbone.masked_token_loss(part.states(backbone, prefix), part.targets)
             mask = part.attention_mask
