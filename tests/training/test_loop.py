@@ -345,6 +345,15 @@ def test_a_value_that_is_no_number_is_never_the_best() -> None:
     assert history.best_step == 2
 
 
+def test_a_start_that_is_no_number_is_beaten() -> None:
+    toy, keys = Toy(), iter([float("nan"), float("inf"), 3.0, 4.0])
+    history = fit(
+        [toy.parameter], toy.losses, lambda: Evaluation((next(keys),), {}), plan(steps=3, eval_every=1), toy.checkpoint,
+        Silent(),
+    )  # fmt: skip
+    assert (history.best_step, history.first_loss, history.without_gain) == (2, 3.0, 1)
+
+
 @pytest.mark.parametrize(("patience", "stops_at"), [(1, 4), (2, 10), (None, 12)])
 def test_patience(patience: int | None, stops_at: int) -> None:
     toy, keys = Toy(), iter([5.0, 4.0, 6.0, 3.0, 3.0, 3.0, 9.0])

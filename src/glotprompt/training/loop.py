@@ -252,13 +252,14 @@ class _Run:
         history = self.history
         history.evaluations.append((history.step, evaluation.figures))
         sound = all(map(math.isfinite, evaluation.key))  # NaN compares arbitrarily
-        if history.best_key is None or history.first_loss is None:
-            is_best = is_gain = True
+        best = history.best_key
+        if best is None or history.first_loss is None or not all(map(math.isfinite, best)):
+            is_best = is_gain = sound or best is None
             history.first_loss = evaluation.key[0]
         else:
-            is_best = sound and evaluation.key < history.best_key
+            is_best = sound and evaluation.key < best
             fall = history.first_loss - evaluation.key[0]
-            gain = history.best_key[0] - evaluation.key[0]
+            gain = best[0] - evaluation.key[0]
             is_gain = is_best and gain >= self.optimisation.min_improvement * fall
         history.without_gain = 0 if is_gain else history.without_gain + 1
         if is_best:
