@@ -27,6 +27,7 @@ from glotprompt.model.modules.stack import ModuleStack
 from glotprompt.report import tables
 from glotprompt.spec import digests_of
 from glotprompt.stages.stage1 import Stage1
+from glotprompt.storage.metadata import Measurement
 from glotprompt.training import loop
 
 from .conftest import make_tiny_backbone
@@ -399,6 +400,8 @@ def test_another_language_in_a_tuned_classifier(backbone: gp.Backbone, mad_x: La
     swapped = for_language(first, other)
     offset = for_language(first.with_label_prior(TEXTS), other)
     assert (offset.offsets, offset.training.label_prior) == (None, None), "they belong to the other language's text"
+    measured = Measurement(language="xxx", content="0" * 64, num_examples=9, accuracy=50.0, interval=(30.0, 70.0))
+    assert for_language(replace(first, measurements=(measured,)), other).measurements == ()
     assert swapped.language == "yyy"
     assert np.array_equal(swapped.log_probabilities(TEXTS), second.log_probabilities(TEXTS))
     assert not np.array_equal(swapped.log_probabilities(TEXTS), first.log_probabilities(TEXTS))

@@ -149,6 +149,8 @@ def test_the_target_s_texts_move_the_centre(tiny_backbone: Tiny) -> None:
     np.testing.assert_allclose(moved.centre.detach().numpy(), backbone.embed(texts).mean(axis=0), atol=1e-5)
     assert torch.equal(own.weight, moved.weight)
     assert centred.training.centred_on == 3
+    calibrated = plain.with_label_prior(texts).with_target_text(texts)
+    assert (calibrated.offsets, calibrated.training.label_prior) == (None, None), "they were fitted on other vectors"
     shift = (own.centre - moved.centre) / own.scale @ own.weight.T
     scores = plain.log_probabilities(TEXTS) + shift.detach().numpy()
     expected = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))

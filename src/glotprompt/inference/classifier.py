@@ -323,7 +323,12 @@ class PromptClassifier(Saved):
         with torch.no_grad(), self.body.attached(self.backbone) as prefix:
             centre = mean_vector(self.backbone, clozes, prefix, head.layer, batch_size)
         head = head.with_centre(centre).requires_grad_(False)
-        return replace(self.with_report(centred_on=len(texts)), head=head, measurements=())
+        return replace(self.for_other_text().with_report(centred_on=len(texts)), head=head)
+
+    def for_other_text(self) -> PromptClassifier:
+        """The same without offsets and measurements, which are of what it reads now."""
+        is_calibrated = self.report is not None and self.report.label_prior is not None
+        return replace(self.with_report(label_prior=None) if is_calibrated else self, offsets=None, measurements=())
 
     def description(self) -> dict[str, Any]:
         """Metadata of its file; JSON."""
@@ -363,20 +368,12 @@ class PromptClassifier(Saved):
             elif head.num_labels != len(task.labels):
                 raise ArtifactError(f"a head of {head.num_labels} labels, expected {len(task.labels)}; make it anew")
         return cls(
-            backbone,
-            body,
-            task,
-            metadata["language"],
-            metadata["max_length"],
-            head,
+            backbone, body, task, metadata["language"], metadata["max_length"], head,
             None if offsets is None else tuple(offsets),
             TuneReport.of(metadata["training"], str(path)) if metadata["training"] else None,
-            metadata["method"],
-            CharacterMap.in_file(metadata),
-            Samples.in_file(metadata),
-            measurements_of(metadata),
-            metadata.get("seen", ""),
-        )
+            metadata["method"], CharacterMap.in_file(metadata), Samples.in_file(metadata),
+            measurements_of(metadata), metadata.get("seen", ""),
+        )  # fmt: skip
 
 
 @contextmanager

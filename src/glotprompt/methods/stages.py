@@ -227,16 +227,11 @@ def for_language(classifier: PromptClassifier, adapted: Adapted) -> PromptClassi
         )
     parts = {name: part.restored(classifier.backbone) for name, part in adapted.parts.items() if name == "language"}
     body = method.deliver(classifier.body, parts)
-    # Label offsets were fitted on the other language's text.
-    adapted_classifier = classifier.with_report(language_prompt=adapted.report)
-    if adapted_classifier.report is not None and adapted_classifier.report.label_prior is not None:
-        adapted_classifier = adapted_classifier.with_report(label_prior=None)
     swaps = classifier.samples is not None and classifier.samples.side == "target"
     return replace(
-        adapted_classifier,
+        classifier.for_other_text().with_report(language_prompt=adapted.report),
         body=body,
         language=adapted.language,
-        offsets=None,
         characters=adapted.characters,
         samples=adapted.samples if swaps else classifier.samples,
     )
