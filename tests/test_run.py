@@ -717,12 +717,23 @@ def test_offsets_meet_the_prior_and_are_recorded(classifier: gp.PromptClassifier
         classifier.with_label_prior([])
 
 
-def test_evaluate_fits_offsets_on_other_text(classifier: gp.PromptClassifier, english_lines: list[str]) -> None:
+def test_evaluate_fits_offsets_on_other_text(
+    classifier: gp.PromptClassifier, english_lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = gp.evaluate(classifier, topics(4), prior_text=english_lines[:20], label_prior={"health": 1.0})
     assert set(found.predictions) == {"health"}
     assert found.collapsed_label == "health"
     expected = gp.evaluate(classifier.with_label_prior(english_lines[:20]), topics(4))
     assert gp.evaluate(classifier, topics(4), prior_text=english_lines[:20]) == expected
+    sizes, read = list[int](), gp.PromptClassifier.log_probabilities
+
+    def sized(self: gp.PromptClassifier, inputs: Any, batch_size: int = 32) -> Any:
+        sizes.append(batch_size)
+        return read(self, inputs, batch_size)
+
+    monkeypatch.setattr(gp.PromptClassifier, "log_probabilities", sized)
+    gp.evaluate(classifier, topics(4), prior_text=english_lines[:20], batch_size=3)
+    assert sizes == [3, 3]
     with pytest.raises(ConfigError, match="label_prior needs prior_text"):
         gp.evaluate(classifier, topics(4), label_prior={"health": 1.0})
 

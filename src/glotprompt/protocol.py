@@ -170,7 +170,7 @@ def evaluate(
         raise ConfigError("label_prior needs prior_text, unlabelled texts other than the examples, to fit offsets on")
     if prior_text is not None:
         uniform = {name: classifier.uniform_prior[name] for name in labels or classifier.task.labels}
-        classifier = classifier.with_label_prior(prior_text, dict(label_prior or uniform))
+        classifier = classifier.with_label_prior(prior_text, dict(label_prior or uniform), batch_size)
     scored = examples_from(examples, classifier.task.template.fields)
     for example in scored:
         if example.label is None:

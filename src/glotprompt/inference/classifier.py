@@ -299,13 +299,15 @@ class PromptClassifier(Saved):
         seen = None if self.head is None or self.report is None else self.report.labels
         return {name: float(seen is None or seen.get(name, 0) > 0) for name in self.task.labels}
 
-    def with_label_prior(self, texts: Sequence[Input], prior: dict[str, float] | None = None) -> PromptClassifier:
+    def with_label_prior(
+        self, texts: Sequence[Input], prior: dict[str, float] | None = None, batch_size: int = 32
+    ) -> PromptClassifier:
         """The same classifier with one offset per label, fitted on unlabelled target text so that the mean predicted
         probabilities meet `prior` (None: `uniform_prior`). Do not fit on the texts that are to be scored."""
         names, prior = self.task.labels, self.uniform_prior if prior is None else prior
         self.task.indices(list(prior))
         target = [float(prior.get(name, 0.0)) for name in names]
-        offsets = fit_offsets(self.log_probabilities(texts), target)
+        offsets = fit_offsets(self.log_probabilities(texts, batch_size), target)
         finite = np.where(np.isfinite(offsets), offsets, -1e9)
         recorded = LabelPrior(prior=dict(zip(names, target, strict=True)), num_texts=len(texts))
         return replace(self.with_report(label_prior=recorded), offsets=tuple(finite.tolist()), measurements=())
