@@ -669,6 +669,8 @@ def test_labels_restrict_the_choice(classifier: gp.PromptClassifier) -> None:
     assert "sports" not in gp.evaluate(classifier, examples, labels=["culture", "health"]).predictions
     with pytest.raises(ConfigError, match=r"no label 'sport'; it has health, sports, culture. Did you mean 'sports'\?"):
         classifier.predict(examples, labels=["sport"])
+    with pytest.raises(ConfigError, match="no label to choose from; give some of health, sports, culture"):
+        classifier.predict(examples, labels=[])
 
 
 def test_pairs(backbone: gp.Backbone, tmp_path: Path) -> None:

@@ -122,9 +122,11 @@ class Task:
         return tuple(self.verbalizer)
 
     def indices(self, labels: Sequence[str] | None) -> list[int] | None:
-        """Indices of some labels (None: all of them); `ConfigError` for a label that the task lacks."""
+        """Indices of some labels (None: all of them); `ConfigError` for a label that the task lacks, and for none."""
         if labels is None:
             return None
+        if not labels:
+            raise ConfigError(f"there is no label to choose from; give some of {', '.join(self.labels)}")
         for label in labels:
             if label not in self.labels:
                 expected = ", ".join(self.labels)

@@ -75,7 +75,7 @@ class SelfTraining:
         """The arguments are those of `self_train`, which says what is refused."""
         _check_start(classifier, adapted, bool(target_examples))
         config = config or SelfTrainConfig()
-        classifier.task.indices(list(config.label_prior or ()))
+        classifier.task.indices(None if config.label_prior is None else list(config.label_prior))
         texts, decontamination = [Example(fields_of(item)) for item in unlabelled], None
         if len(held_out):
             texts, clean = decontaminated_examples(texts, held_out, "unlabelled text")
