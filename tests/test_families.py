@@ -508,6 +508,12 @@ def test_an_empty_text_has_a_vector() -> None:
     np.testing.assert_allclose(backbone.embed([""]), expected, atol=1e-5)
 
 
+def test_a_pooled_head_needs_something_trained_below_it() -> None:
+    config = TUNE.replace(method="prompt-tuning", head="pooled", top_k_layers=1)
+    with pytest.raises(ConfigError, match="begins above it, in layer 3; train lower layers, too: it has 2 to pool"):
+        gp.tune(backbone_of("mt5"), None, EXAMPLES, TASK, config, QUIET, dev=EXAMPLES)
+
+
 def test_what_has_no_meaning_for_a_family_is_refused_in_one_line(kind: str, backbone: gp.Backbone) -> None:
     if backbone.objective == "mlm":
         pytest.skip("all of it has")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +71,9 @@ def test_the_start_changes_nothing_and_the_end_leaves_nothing(tiny_backbone: Tin
     assert torch.equal(backbone.hidden_states(ids, mask), plain)
 
 
-def test_a_model_without_such_layers_is_refused(tiny_backbone: Tiny) -> None:
+def test_a_model_without_such_layers_is_refused(tiny_backbone: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="LoRA finds no layer to change"):
         Lora(tiny_backbone("xlm-roberta"), rank=2, alpha=4.0, targets=["Wqkv"])
+    monkeypatch.setattr("glotprompt.model.modules.lora.IN_A_LAYER", re.compile("nowhere"))
+    with pytest.raises(ConfigError, match="looked for linear ones"):
+        Lora(tiny_backbone("xlm-roberta"), rank=2, alpha=4.0, targets="all")

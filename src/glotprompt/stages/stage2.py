@@ -129,10 +129,9 @@ def _check_layer(backbone: Backbone, stage2: Stage2, body: Module) -> None:
     """Raises `ConfigError` where a pooled head would read below all that is trained."""
     layer, lowest = layer_read(backbone, stage2.config), body.first_layer
     if stage2.config.head == "pooled" and not stage2.method.closed_form and lowest is not None and layer <= lowest:
-        raise ConfigError(
-            f"layer is {layer}, and what is trained begins above it, in layer {lowest + 1}; give {lowest + 1} to"
-            f" {backbone.num_state_layers}"
-        )
+        most = backbone.num_state_layers
+        give = f"give {lowest + 1} to {most}" if lowest < most else f"train lower layers, too: it has {most} to pool"
+        raise ConfigError(f"layer is {layer}, and what is trained begins above it, in layer {lowest + 1}; {give}")
 
 
 def _trained_layers(body: Module) -> tuple[int, int] | None:

@@ -110,5 +110,6 @@ def _layers(backbone: Backbone, targets: Targets) -> dict[str, nn.Linear]:
         and (targets == "all" or name.rpartition(".")[2] in targets)
     }
     if not layers:
-        raise ConfigError(f"{backbone.name}: LoRA finds no layer to change (looked for {', '.join(targets)})")
+        names = "linear ones" if targets == "all" else ", ".join(targets)
+        raise ConfigError(f"{backbone.name}: LoRA finds no layer to change (looked for {names})")
     return layers
