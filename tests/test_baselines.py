@@ -35,8 +35,10 @@ def tuned(backbone: gp.Backbone, examples: list[gp.Example], **given: Any) -> gp
     return gp.tune(backbone, None, examples, TASK, CONFIG, QUIET, language="nya", **given)
 
 
-def test_it_is_scikit_learn_s(backbone: gp.Backbone) -> None:
-    """Although it fits inner products instead of n-grams."""
+@pytest.mark.parametrize("most_products", [5_000, 0])
+def test_it_is_scikit_learn_s(backbone: gp.Backbone, most_products: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although it fits inner products instead of n-grams, where texts are not too many."""
+    monkeypatch.setattr("glotprompt.training.objectives.ngrams.MOST_PRODUCTS", most_products)
     examples = topics(6)
     made = tuned(backbone, [*examples, examples[0]])  # two equal texts have equal vectors
     texts, gold = (

@@ -35,7 +35,8 @@ _Vectors = Float[NDArray[np.float32], "text hidden"]
 class Vectors:
     """Labelled examples as logistic regression reads them."""
 
-    states: _Vectors
+    states: Any
+    """[text, hidden], a numpy array or a sparse matrix of scipy's."""
     gold: Sequence[int]
     """Index of each example's label."""
     weights: Float[NDArray[np.float64], " text"] | None = None
