@@ -124,7 +124,9 @@ def _inputs(metadata: Mapping[str, Any], report: AdaptReport | TuneReport) -> st
         options = {"mlm": f"--target and {source}", "alignment": "--parallel"}
         return options.get(report.objective, f"--target, {source} and --parallel") + start
     start = "--train and --task" if report.language_prompt is None else "--prompt, --train and --task"
-    labels = ", --target-labels" if report.target_examples is not None and report.self_training is None else ""
+    # tf-idf reads target labels as --train.
+    has_labels = report.target_examples is not None and metadata["backbone"] != NO_BACKBONE
+    labels = ", --target-labels" if has_labels and report.self_training is None else ""
     pairs = ", --parallel" if report.pairs is not None else ""
     centre = ", --target-text" if report.centred_on is not None else ""
     return f"{start} ({metadata['task']['name']}){labels}{pairs}{centre}"
