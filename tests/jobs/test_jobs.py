@@ -19,15 +19,16 @@ from glotprompt.cli.program import all_options
 from glotprompt.cli.wording import wording_of
 from glotprompt.compare import choice as compare_choice
 from glotprompt.compare.candidates import EMBEDDING
-from glotprompt.errors import ConfigError, DataError, in_words_of, setting
+from glotprompt.errors import ArtifactError, ConfigError, DataError, in_words_of, setting
 from glotprompt.jobs import runner as runner_module
 from glotprompt.jobs import workspace as workspace_module
-from glotprompt.jobs.job import Choice, Job, Step
+from glotprompt.jobs.job import Choice, Job, Status, Step
 from glotprompt.jobs.runner import Runner
 from glotprompt.jobs.ways import WAYS, BackboneOptions
 from glotprompt.jobs.wording import IN_BROWSER
 from glotprompt.jobs.workbench import Workbench
 from glotprompt.jobs.workspace import Use, Workspace, slug
+from glotprompt.task import Task
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake.py")))
 TRAIN = b"text\tlabel\n" + b"".join(f"text {i}\t{'ab'[i % 2]}\n".encode() for i in range(10))
@@ -197,6 +198,23 @@ def test_uploads_are_read_before_they_are_kept(folder: Path) -> None:
         workspace.add_upload("train", "a.gz", gzip.compress(TRAIN))
 
 
+def test_an_upload_that_cannot_be_written_says_why(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace(folder)
+    number = workspace._number
+
+    def then_full(size: int) -> int:
+        found = number(size)
+        monkeypatch.setattr(workspace_module.atomic, "write", full)
+        return found
+
+    def full(path: Path, data: Any) -> None:
+        raise ArtifactError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(workspace, "_number", then_full)
+    with pytest.raises(DataError, match="cannot write mine: No space left"):
+        workspace.add_upload("target", "mine", b"a\n")
+
+
 def test_uploads_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = Workspace(folder)
     monkeypatch.setattr(workspace_module, "MOST_BYTES", 10)
@@ -241,6 +259,9 @@ def test_what_measures_is_not_trained_on(folder: Path) -> None:
         workspace.give_label("lug", "topics", "train", "One  text!", "b")
     with pytest.raises(DataError, match="control characters"):
         workspace.give_label("lug", "topics", "train", "one\0", "b")
+    for text, label in (("\u200b", "a"), ("one more", "\u200f")):
+        with pytest.raises(DataError, match="only invisible characters"):
+            workspace.give_label("lug", "topics", "train", text, label)
     workspace.give_label("lug", "topics", "train", "another", "a")
     assert workspace.give_label("lug", "topics", "train", "another", "b") == {"test": 1, "train": 1}
     assert workspace.labels("lug", "topics", "train") == {"another": "b"}

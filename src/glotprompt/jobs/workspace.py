@@ -22,6 +22,7 @@ from typing import Literal, get_args
 from pydantic import Field
 
 from glotprompt.data.readers.files import read_examples, read_texts
+from glotprompt.data.readers.lines import is_blank
 from glotprompt.data.readers.normalise import letters
 from glotprompt.data.sources import Reading, pairs_of
 from glotprompt.errors import CONTROLS, ConfigError, DataError, UserError, counted, in_a_line, visible
@@ -98,7 +99,7 @@ class Workspace:
             with self._changing:
                 self.uploads[number] = upload
         except UserError as error:
-            place.unlink()
+            place.unlink(missing_ok=True)
             raise DataError(str(error).replace(str(place), name)) from None
         finally:
             with self._changing:
@@ -157,10 +158,13 @@ class Workspace:
 
     def give_label(self, language: str, task: str, side: Side, text: str, label: str) -> dict[Side, int]:
         """Keep a label, in the place of an earlier one of the text; returns the number of labels on each side. Raises
-        `DataError` where the text is on the other side: what measures is not trained on."""
+        `DataError` where the text is on the other side, since what measures is not trained on, and for what a table
+        cannot hold."""
         text, label = in_a_line(text, None), in_a_line(label, None)
         if CONTROLS.search(text + label):
             raise DataError("the text or its label has control characters, which a table cannot hold")
+        if is_blank(text) or is_blank(label):
+            raise DataError("the text or its label has only invisible characters; give one with letters")
         other: Side = "train" if side == "test" else "test"
         with self._changing:
             if _key(text) in map(_key, self.labels(language, task, other)):
