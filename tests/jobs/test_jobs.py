@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -146,11 +147,52 @@ def test_a_service_that_starts_again_resumes(folder: Path, started: Callable[...
     (folder / "jobs" / "0001" / "status.json").write_text(killed, encoding="utf-8")
     before = first.log(1).splitlines().count("adapt")
     (folder / "hold").unlink()
+    Runner(folder / "jobs", lambda job: None, FAKE)
+    assert state(first, 1) == "running", "until it is started: the folder may be another service's"
     second = started()
     until(lambda: state(second, 1) == "finished")
     assert second.log(1).splitlines().count("adapt") == before + 1 - done, "what is done is not done again"
     assert second.jobs == first.jobs
     assert second.next_number() == 2
+
+
+@pytest.mark.parametrize("reason", ["folder", "disk"])
+def test_a_job_that_cannot_be_written_stops_no_other(
+    folder: Path, started: Callable[..., Runner], monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    runner = started()
+    (folder / "hold").touch()
+    runner.add(1, "train", "first", [step("adapt")])
+    runner.add(2, "train", "second", [step("tune")])
+    until(lambda: runner.progress(1) and runner.log(1))
+    if reason == "folder":
+        shutil.rmtree(folder / "jobs" / "0001")
+    else:
+        write = runner._write
+
+        def full(number: int, status: Status) -> None:
+            if number == 1:
+                raise ArtifactError("cannot write: No space left on device")
+            write(number, status)
+
+        monkeypatch.setattr(runner, "_write", full)
+    (folder / "hold").unlink()
+    until(lambda: state(runner, 2) == "finished")
+    assert state(runner, 1) == "failed"
+    assert {"folder": "cannot be read", "disk": "No space left"}[reason] in runner.status(1).message
+    monkeypatch.undo()
+    runner.resume(1)
+    until(lambda: state(runner, 1) == "finished")
+
+
+def test_ctrl_c_of_a_terminal_reaches_no_command(folder: Path) -> None:
+    leads = "import os; print('leads', os.getsid(0) == os.getpid())"
+    runner = Runner(folder / "jobs", lambda job: None, (sys.executable, "-c", leads))
+    runner.add(1, "train", "first", [step()])
+    runner.start()
+    until(lambda: state(runner, 1) == "finished")
+    assert "leads True" in runner.log(1)
+    runner.close()
 
 
 def test_a_workspace_has_one_service_and_so_many_jobs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,8 +432,6 @@ def test_a_task_may_have_any_labels(bench: Workbench, folder: Path) -> None:
     table = "text\tlabel\n" + "".join(f"text {i}\t{label}\n" for i, label in enumerate(labels))
     upload = bench.workspace.add_upload("train", "odd", table.encode())
     bench.orders.train(choice("embedding", upload.number, task="what \u2028 is"))
-    from glotprompt.task import Task
-
     task = Task.load(folder / "jobs" / "0001" / "task.toml")
     assert sorted(task.labels) == sorted(labels)
     assert (

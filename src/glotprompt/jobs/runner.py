@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -49,15 +48,19 @@ class Runner:
         """Start of its present command, by `time.monotonic`."""
         self._to_cancel: int | None = None
         """The job that is to be cancelled."""
+        self._unwritten: dict[int, Status] = {}
+        """How jobs stand whose file could not be read or written at their end."""
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
         self.jobs: dict[int, Job] = {}
         for path in sorted(self.folder.glob("*/job.json")):
             job = Job.of(_read(path), str(path))
             self.jobs[job.number] = job
-            if self.status(job.number).state == "running":  # the service was killed
-                self._write(job.number, self.status(job.number).replace(state="waiting"))
 
     def start(self) -> None:
+        """Run jobs. Until then nothing is written: another service may have the folder."""
+        for number in self.jobs:
+            if (status := self.status(number)).state == "running":  # the service was killed
+                self._write(number, status.replace(state="waiting"))
         self._thread.start()
 
     def close(self) -> None:
@@ -118,7 +121,7 @@ class Runner:
 
     def status(self, number: int) -> Status:
         path = self.place(number) / "status.json"
-        return Status.of(_read(path), str(path))
+        return self._unwritten.get(number) or Status.of(_read(path), str(path))
 
     def progress(self, number: int) -> Progress | None:
         """The progress of a running job; None for any other."""
@@ -162,7 +165,7 @@ class Runner:
             try:
                 self._run(job)
             except Exception as error:  # whatever it is, the jobs behind it must have their turn
-                self._end(job.number, "failed", visible(str(error)))
+                self._fail(job.number, visible(str(error)))
             finally:
                 with self._changed:
                     self._running = self._to_cancel = None
@@ -207,6 +210,7 @@ class Runner:
             with subprocess.Popen(
                 [*self._program, *step.words], stdin=subprocess.PIPE, stdout=log, stderr=log,
                 cwd=self.folder.parent, env=environment,
+                start_new_session=True,  # Ctrl-C is for the service, which ends its commands itself
             ) as child:  # fmt: skip
                 while child.poll() is None:
                     with self._changed:
@@ -227,15 +231,22 @@ class Runner:
         """The last line of the output, which is the error."""
         lines = [line for line in self.log(number).splitlines() if line.strip()]
         last = lines[-1].removeprefix("error: ") if lines else "it said nothing"
-        if exit_status == -signal.SIGKILL or last.startswith("out of memory"):
+        if exit_status == -9 or last.startswith("out of memory"):  # SIGKILL, a name that Windows lacks
             last = "the computer's memory ran out; close other programs, or give fewer texts, and resume"
         return f"{last} (exit status {exit_status})"
 
     def _end(self, number: int, state: Any, message: str = "") -> None:
         self._write(number, self.status(number).replace(state=state, finished=now(), message=message))
 
+    def _fail(self, number: int, message: str) -> None:
+        try:
+            self._end(number, "failed", message)
+        except UserError:  # the disk is full, or the folder was removed
+            self._unwritten[number] = Status(state="failed", finished=now(), message=message)
+
     def _write(self, number: int, status: Status) -> None:
         atomic.write(self.place(number) / "status.json", status.model_dump_json(indent=1))
+        self._unwritten.pop(number, None)
 
 
 def _read(path: Path) -> Any:

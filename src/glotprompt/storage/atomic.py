@@ -33,7 +33,7 @@ def write(path: Path, data: bytes | str | Callable[[Path], object]) -> Path:
                 data(beside)
             else:
                 beside.write_bytes(data.encode() if isinstance(data, str) else data)
-            with beside.open("rb") as file:
+            with beside.open("r+b") as file:  # Windows syncs only what may be written
                 os.fsync(file.fileno())
             os.replace(beside, final)
             with contextlib.suppress(OSError):  # the file is complete; not all systems can do more
