@@ -1,6 +1,7 @@
 """Stands for the command line in tests of jobs: says its words, waits while a file `hold` is there, ends as it is told.
 
-A file `fail` makes it fail. Classifiers are copies of `made.safetensors`, figures those of `COMMAND.json`, if any.
+A file `fail` makes it fail, `fail-COMMAND` that command. Classifiers are copies of `made.safetensors`, figures those of
+`COMMAND.json`, if any.
 """
 
 import json
@@ -19,9 +20,10 @@ Path(os.environ["GLOTPROMPT_PROGRESS_FILE"]).write_text(json.dumps(state))
 while Path("hold").exists():
     if select.select([0], [], [], 0.02)[0]:
         sys.exit(130)
-if Path("fail").exists():
-    print(Path("fail").read_text() or "error: this does not work; do something else", file=sys.stderr)
-    sys.exit(2)
+for fail in (Path("fail"), Path(f"fail-{words[0]}")):
+    if fail.exists():
+        print(fail.read_text() or "error: this does not work; do something else", file=sys.stderr)
+        sys.exit(2)
 if Path("killed").exists():
     os.kill(os.getpid(), signal.SIGKILL)
 given = dict(pairwise(words))

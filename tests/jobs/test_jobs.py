@@ -137,6 +137,7 @@ def test_a_failure_is_told_in_the_commands_words(folder: Path, started: Callable
 
 @pytest.mark.parametrize("done", [0, 1])
 def test_a_service_that_starts_again_resumes(folder: Path, started: Callable[..., Runner], done: int) -> None:
+    """From the first step: what it made may be another job's by now, and finds itself done where it is not."""
     first = started()
     (folder / "hold").touch()
     first.add(1, "train", "first", [step("adapt"), step("tune")])
@@ -151,7 +152,7 @@ def test_a_service_that_starts_again_resumes(folder: Path, started: Callable[...
     assert state(first, 1) == "running", "until it is started: the folder may be another service's"
     second = started()
     until(lambda: state(second, 1) == "finished")
-    assert second.log(1).splitlines().count("adapt") == before + 1 - done, "what is done is not done again"
+    assert second.log(1).splitlines().count("adapt") == before + 1
     assert second.jobs == first.jobs
     assert second.next_number() == 2
 
@@ -193,6 +194,23 @@ def test_ctrl_c_of_a_terminal_reaches_no_command(folder: Path) -> None:
     until(lambda: state(runner, 1) == "finished")
     assert "leads True" in runner.log(1)
     runner.close()
+
+
+def test_what_measures_costs_no_classifier(folder: Path, started: Callable[..., Runner]) -> None:
+    done: list[int] = []
+    runner = started(lambda job: done.append(job.number))
+    (folder / "fail-evaluate").write_text("error: unknown label 'c'", encoding="utf-8")
+    measure = step("evaluate").replace(measures=True)
+    (folder / "made.safetensors").touch()
+    runner.add(1, "train", "first", [step("tune", "--output", "x"), measure], output="x")
+    until(lambda: state(runner, 1) == "finished")
+    assert runner.status(1).message == "unknown label 'c' (exit status 2)"
+    runner.add(2, "train", "nothing was better than the majority", [step("compare"), measure], output="y")
+    until(lambda: state(runner, 2) == "finished")
+    assert (runner.status(2).message, "evaluate" in runner.log(2)) == ("", False)
+    assert done == [1, 2]
+    runner.add(3, "evaluate", "alone", [step("evaluate")])
+    until(lambda: state(runner, 3) == "failed")
 
 
 def test_a_workspace_has_one_service_and_so_many_jobs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,6 +392,7 @@ def test_every_command_line_is_one_of_the_programs(bench: Workbench) -> None:
     assert [[line.words[0] for line in job.steps] for job in jobs[:4]] == [
         ["compare", "evaluate"], ["tune", "evaluate"], ["adapt", "tune", "evaluate"], ["adapt", "tune", "evaluate"],
     ]  # fmt: skip
+    assert all(job.steps[-1].measures and "--model" not in job.steps[-1].words for job in jobs[:4])
     masked = jobs[3].steps
     assert masked[0].words[masked[0].words.index("--held-out") + 1] == "jobs/0004/measured.tsv"
     assert masked[1].words[masked[1].words.index("--top-k") + 1] == "3"
@@ -390,8 +409,12 @@ def test_corrections_are_target_labels_of_the_next_training(bench: Workbench) ->
     alone = bench.orders.train(choice("embedding", 3)).steps[0].words  # no labels of another language
     assert "--target-labels" not in alone
     assert alone[alone.index("--train") + 1].endswith("labels.tsv")
-    few = bench.orders.train(choice("compare", 1, 3)).steps[0].words
+    give("lug", "topics", "test", "a measured text", "c")  # a label that is only measured
+    compared = bench.orders.train(choice("compare", 1, 3))
+    few = compared.steps[0].words
     assert "--target-labels" not in few  # only one label has two texts: nothing can be chosen on them
+    task = Task.load(bench.workspace.folder / few[few.index("--task") + 1])
+    assert set(task.labels) == {"a", "b", "c"}
 
 
 def test_labels_that_were_given_one_by_one_train_alone(bench: Workbench) -> None:

@@ -20,6 +20,9 @@ class Step(Record):
     """Arguments of `glotprompt`; paths are relative to the workspace."""
     accepts: list[int] = Field(default_factory=lambda: [0])
     """Exit statuses after which the job continues."""
+    measures: bool = False
+    """Whether it only measures what the steps before it made: it is left out where they made nothing, and the job goes
+    on where it fails."""
 
 
 class Choice(Record):
@@ -63,7 +66,7 @@ class Status(Record):
     seconds: float = 0
     """Running time, over all attempts."""
     message: str = ""
-    """Why it failed, in one line."""
+    """Why it failed, or was not measured, in one line."""
 
 
 class Progress(Record):

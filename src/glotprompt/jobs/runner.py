@@ -179,9 +179,14 @@ class Runner:
 
     def _run(self, job: Job) -> None:
         status = self.status(job.number)
-        status = status.replace(state="running", started=status.started or now())
+        status = status.replace(state="running", step=0, started=status.started or now())
         self._write(job.number, status)
-        for place, step in list(enumerate(job.steps))[status.step :]:
+        message = ""
+        # A job that was stopped begins again, too: what is done finds itself done, and another job may have written the
+        # stage 1 that they share.
+        for place, step in enumerate(job.steps):
+            if step.measures and not self._has_output(job):
+                continue
             began = self._began = time.monotonic()
             exit_status = self._command(job, step)
             status = self.status(job.number)
@@ -189,15 +194,20 @@ class Runner:
             if exit_status is None and self._stopping:  # it stays "running", for the next service
                 self._write(job.number, status)
                 return
-            self._write(job.number, status.replace(step=place + 1) if exit_status in step.accepts else status)
+            is_done = exit_status is not None and (step.measures or exit_status in step.accepts)
+            self._write(job.number, status.replace(step=place + is_done))
             if exit_status is None:
                 self._end(job.number, "cancelled")
                 return
-            if exit_status not in step.accepts:
-                self._end(job.number, "failed", self._reason(job.number, exit_status))
+            message = "" if exit_status in step.accepts else self._reason(job.number, exit_status)
+            if not is_done:
+                self._end(job.number, "failed", message)
                 return
         self._on_success(job)
-        self._end(job.number, "finished")
+        self._end(job.number, "finished", message)
+
+    def _has_output(self, job: Job) -> bool:
+        return job.output is not None and (self.folder.parent / job.output).is_file()
 
     def _command(self, job: Job, step: Step) -> int | None:
         """The exit status of a step; None: it was interrupted."""

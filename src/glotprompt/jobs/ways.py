@@ -17,6 +17,7 @@ from glotprompt.storage import atomic
 from glotprompt.task import Task
 
 WAYS = ("compare", "embedding", "aligned", "masked")
+"""Names of the methods of `_Plan`."""
 CHECKPOINT_SECONDS = "5"
 """Training time that is lost at most when a person stops a job."""
 FEWEST_TO_CHOOSE = 2
@@ -78,20 +79,16 @@ class Orders:
         if not by_use["train"] and len({*few.values()}) < FEWEST_LABELS:
             raise DataError("a classifier needs labelled texts of at least two labels; send some, or label a few here")
         _check_needs(choice.way, by_use)
-        task = self._task(choice.task, [*by_use["train"], *by_use["labels"]], place, few)
+        given = [*few.values(), *measured.values()]  # evaluate knows no label that the task lacks
+        task = self._task(choice.task, [*by_use["train"], *by_use["labels"]], place, given)
         labels, scored = self._write(f"{place}/labels.tsv", few), self._write(f"{place}/measured.tsv", measured)
         train = [one.file for one in by_use["train"]]
         plan = _Plan(self._backbone, choice, by_use, train or [labels], labels if train else "", task, place, scored)
-        steps_of = {
-            "compare": plan.compare,
-            "embedding": plan.embedding,
-            "aligned": plan.aligned,
-            "masked": plan.masked,
-        }
-        steps = steps_of[choice.way]()
+        steps: list[Step] = getattr(plan, choice.way)()
         results = {"compare": f"{place}/out/compare.json"} if choice.way == "compare" else {}
         if scored:
-            steps.append(self._score(f"{place}/out/classifier.safetensors", scored, place, self._baseline(baseline)))
+            score = self._score(f"{place}/out/classifier.safetensors", scored, place, self._baseline(baseline))
+            steps.append(score.replace(measures=True))
             results["evaluation"] = f"{place}/evaluation.json"
         return self._runner.add(
             job, "train", f"{name_of(choice.language)} · {choice.task}", steps, choice=choice, results=results,
@@ -112,7 +109,7 @@ class Orders:
     def _score(self, file: str, data: str, place: str, against: str = "") -> Step:
         """The step that measures a classifier, beside another one."""
         words = ["evaluate", "--classifier", file, "--data", data, *READ_OPTIONS, "--record"]
-        words += ["--model", self._backbone.model, "--json", f"{place}/evaluation.json"]
+        words += ["--json", f"{place}/evaluation.json"]  # of --model the file knows its own, or none
         words += ["--against", against] if against else []
         return Step(title="Measuring on your labels", words=[*words, *self._backbone.options])
 
@@ -142,9 +139,9 @@ class Orders:
         few = merged([*map(self._workspace.labels_in, uploads), corrections], measured)
         return few if choice.way != "compare" else _enough(few), measured
 
-    def _task(self, name: str, uploads: Sequence[Upload], place: str, few: dict[str, str] | None = None) -> str:
-        """The file of a task whose labels are their own label words."""
-        labels = [label for one in uploads for label in one.labels] + list((few or {}).values())
+    def _task(self, name: str, uploads: Sequence[Upload], place: str, given: Sequence[str] = ()) -> str:
+        """The file of a task whose labels, those of uploads and others, are their own label words."""
+        labels = [label for one in uploads for label in one.labels] + list(given)
         task = Task(name, "{mask} : {text}", {label: label for label in sorted(set(labels))})
         atomic.write(self._workspace.folder / place / "task.toml", task.to_toml())
         return f"{place}/task.toml"
