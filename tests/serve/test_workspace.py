@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 
 import glotprompt as gp
-from glotprompt.cli import main
+from glotprompt.cli import main, serve
 from glotprompt.jobs.ways import BackboneOptions
 from glotprompt.jobs.workbench import Workbench
 from glotprompt.serve import api
@@ -180,3 +180,25 @@ def test_who_may_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         assert main(["serve", *words]) == 2
         assert said in capsys.readouterr().err
     assert not Path(folder).exists()
+
+
+def test_the_backbone_is_that_of_the_workspace_not_of_what_it_chose(
+    backbone: gp.Backbone, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`compare` may leave a classifier for another backbone, or for none."""
+    asked: list[str] = []
+
+    def opened(model: str, *machine: Any) -> gp.Backbone:
+        asked.append(model)
+        return backbone
+
+    monkeypatch.setattr(serve, "open_backbone", opened)
+    monkeypatch.setattr(serve, "log_to_stderr", lambda: None)
+    monkeypatch.setattr(serve, "_run", lambda *served: None)
+    (tmp_path / "classifiers").mkdir()
+    make_classifier(backbone, 1).save(tmp_path / "classifiers" / "nya-topic-1.safetensors")
+    words = ["serve", "--workspace", str(tmp_path), "--port", "0"]
+    assert main(words) == 0
+    assert main([*words, "--model", str(tiny_folder)]) == 0
+    assert main(words) == 0
+    assert asked == ["mini-sentence", str(tiny_folder), str(tiny_folder)]

@@ -28,6 +28,7 @@ from glotprompt.serve.observed import log_to_stderr
 from glotprompt.serve.registry import KIND, PATTERN, Registry
 from glotprompt.serve.schemas import Limits
 from glotprompt.serve.service import ServiceSettings
+from glotprompt.storage import atomic
 from glotprompt.storage.artifact import NO_BACKBONE
 from glotprompt.storage.metadata import describe
 
@@ -102,8 +103,10 @@ def _blueprint(params: Params, token: str | None) -> Blueprint:
 
 def _serve_here(plan: Blueprint, first: Path | None, listening: socket.socket, params: Params) -> None:
     most, machine = most_connections(params["max_connections"]), (params["precision"], params["device"])
+    kept = None if params["workspace"] is None else params["workspace"] / "model.txt"
     if first is None:
-        backbone = open_backbone(params["model"] or MINI_SENTENCE, *machine)
+        of_workspace = kept.read_text(encoding="utf-8").strip() if kept is not None and kept.is_file() else ""
+        backbone = open_backbone(params["model"] or of_workspace or MINI_SENTENCE, *machine)
     else:
         backbone = open_recorded(first, (KIND,), params["model"], *machine)
     log_to_stderr()  # from here on: the registry tells of files that it cannot serve
@@ -111,6 +114,8 @@ def _serve_here(plan: Blueprint, first: Path | None, listening: socket.socket, p
     bench = None if params["workspace"] is None else _workbench(params, backbone, registry)
     app = plan.app(backbone, registry, bench=bench)
     with nullcontext() if bench is None else bench.open():
+        if kept is not None and params["model"]:  # for the next start, whose classifiers need the same one
+            atomic.write(kept, f"{absolute(params['model'])}\n")
         note(f"{counted(len(registry.names()), 'classifier')} at {url(*listening.getsockname()[:2])} (Ctrl-C stops)")
         _run(app, listening, most)
 
@@ -164,13 +169,13 @@ def _token(path: Path) -> str:
 
 
 def _first_classifier(places: Sequence[Path], workspace: Path | None) -> Path | None:
-    """The first readable classifier, preferably one with a backbone, which serves all. None for a workspace without
-    classifiers. Raises `ArtifactError`."""
+    """The first readable classifier, preferably one with a backbone, which serves all. None with a workspace, unless it
+    is among the other `places`: of the workspace's own, each training may have chosen another backbone. Raises
+    `ArtifactError`."""
     reason, without = "", list[Path]()
-    own = [] if workspace is None else [workspace / "classifiers"]
-    for folder in own:
-        folder.mkdir(parents=True, exist_ok=True)
-    for place in (*places, *own):
+    if workspace is not None:
+        (workspace / "classifiers").mkdir(parents=True, exist_ok=True)
+    for place in places:
         if not place.exists():
             raise ArtifactError(f"{place} does not exist; give classifiers that tune wrote, or folders with some")
         for path in sorted(place.glob(PATTERN)) if place.is_dir() else [place]:
@@ -180,8 +185,10 @@ def _first_classifier(places: Sequence[Path], workspace: Path | None) -> Path | 
                 without.append(path)
             except UserError as error:
                 reason = reason or f" ({error})"
-    if without or workspace is not None:
-        return without[0] if without else None
+    if workspace is not None:
+        return None
+    if without:
+        return without[0]
     raise ArtifactError(f"no classifier in {', '.join(map(str, places))}{reason}; `glotprompt tune` makes one")
 
 

@@ -5,6 +5,7 @@ labels/lug-topics/test.tsv      texts that measure, chosen at random; no trainin
 labels/lug-topics/train.tsv     corrections, which the next training reads
 jobs/0001/                      see `runner`
 classifiers/                    what is served
+model.txt                       the backbone that --model named last
 """
 
 from __future__ import annotations
