@@ -578,6 +578,14 @@ def test_a_byte_level_decoder_is_told_from_byt5_by_its_tokenizer() -> None:
         gp.Backbone(random_model("qwen3"), byte_tokenizer(), "it")
 
 
+def test_special_ids_are_looked_up_once_and_undo_no_truncation() -> None:
+    tokenizer: Any = byte_tokenizer()
+    special = SpecialIds.of(tokenizer)
+    tokenizer("a long text", truncation=True, max_length=4)
+    assert SpecialIds.of(tokenizer) == special
+    assert tokenizer.backend_tokenizer.truncation is not None, "of another thread that encodes meanwhile"
+
+
 def test_parts_of_a_batch_make_the_whole() -> None:
     rows = [np.array([*range(5, 5 + length), 2], dtype=np.int64) for length in (9, 4, 12)]
     batch = token_batch(rows, backbone_of("mt5").tokenizer, 0.4, (0,))

@@ -30,8 +30,10 @@ from glotprompt.serve.schemas import Limits
 from glotprompt.serve.service import ServiceSettings
 from glotprompt.training.objectives.scoring import score_masked_tokens
 
+from ..tiny_backbones import random_model, tokenizer_of
+from ..toys import QUIET, topics
 from .asking import PAIR, TEXT, Four, assert_as_offline, error_of, item
-from .conftest import make_classifier
+from .conftest import TOPIC, make_classifier
 
 
 @pytest.fixture
@@ -369,6 +371,16 @@ def test_scores_are_never_null(saved_four: Path, backbone: gp.Backbone, four: Fo
         assert "classifier 'huge' gives NaN or infinity" in refused["message"]
         found = client.post("/v1/predict", json={"items": [{"language": "auto", "task": "topic", "text": "the king"}]})
         assert "classifier 'huge'" in error_of(found, 422, "not_finite")["message"]
+
+
+def test_what_reads_characters_and_went_is_refused_as_others_are(saved_four: Path, backbone: gp.Backbone) -> None:
+    config = gp.TuneConfig(method="tf-idf", max_length=48)
+    path = gp.tune(backbone, None, topics(3), TOPIC, config, QUIET).save(saved_four / "characters.safetensors")
+    with TestClient(make_app(backbone, Registry(saved_four, backbone, byte_budget=0))) as client:
+        path.unlink()
+        items = [item("nya"), item("characters")]
+        refused = error_of(client.post("/v1/predict", json={"items": items}), 503, "classifier_unavailable")
+    assert (refused["item"], "try again in a moment" in refused["message"]) == (1, True)
 
 
 def test_what_goes_wrong_inside_is_logged_without_its_message(

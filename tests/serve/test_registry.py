@@ -145,6 +145,18 @@ def test_what_no_answer_can_be_written_with_is_kept_out(folder: Path, backbone: 
     assert all(error.isprintable() for error in errors.values())
 
 
+def test_a_look_at_the_disk_waits_for_texts_that_are_tokenised(folder: Path, backbone: gp.Backbone) -> None:
+    registry = Registry(folder, backbone)
+    make_classifier(backbone, 7, language="sna").save(folder / "sna.safetensors")
+    look = threading.Thread(target=registry.reload)
+    with registry.tokenizing:
+        look.start()
+        look.join(0.2)
+        assert look.is_alive()
+    look.join(30)
+    assert "sna" in registry.names()
+
+
 def test_files_come_change_and_go_without_a_restart(folder: Path, backbone: gp.Backbone) -> None:
     registry = Registry(folder, backbone)
     assert changes(registry) == ([], [], [])

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import Int
@@ -55,7 +56,15 @@ class SpecialIds:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerFast) -> SpecialIds:
-        """The special ids of a tokenizer, whose attributes have no reliable types."""
+        """The special ids of a tokenizer. They are found once: a call of a tokenizer undoes the truncation that another
+        thread has set."""
+        if tokenizer not in _SPECIAL_IDS:
+            _SPECIAL_IDS[tokenizer] = cls._found(tokenizer)
+        return _SPECIAL_IDS[tokenizer]
+
+    @classmethod
+    def _found(cls, tokenizer: PreTrainedTokenizerFast) -> SpecialIds:
+        # Its attributes have no reliable types.
         others = tuple(sorted({int(token) for token in tokenizer.all_special_ids if token != tokenizer.unk_token_id}))
         if not missing_tokens(tokenizer, "mlm"):
             first, last, mask, pad_id = (int(str(getattr(tokenizer, f"{name}_token_id"))) for name in NEEDED["mlm"])
@@ -71,6 +80,7 @@ class SpecialIds:
         return cls("clm", front, back, separator, separator, pad_id, others)
 
 
+_SPECIAL_IDS: WeakKeyDictionary[PreTrainedTokenizerFast, SpecialIds] = WeakKeyDictionary()
 NEEDED = {"mlm": ("cls", "sep", "mask", "pad"), "clm": ("eos",), "spans": ("eos", "pad")}
 """Required special tokens by objective, by their names in transformers."""
 SENTINEL = "<extra_id_0>"

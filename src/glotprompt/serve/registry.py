@@ -77,7 +77,7 @@ class _Version:
     path: Path
     stamp: _Stamp
 
-    def decode(self, backbone: Backbone) -> Decoded:
+    def decode(self, backbone: Backbone, tokenizing: threading.RLock) -> Decoded:
         """Read and decode its tensors from the disk. Raises `ArtifactError` where the file has changed since."""
         tensors, metadata = _read(self.path)
         try:
@@ -86,7 +86,9 @@ class _Version:
             changed = False  # it could be read a moment ago
         if changed:
             raise ArtifactError(f"{self.path} was changed since the last look at it; ask again in a moment")
-        return Decoded.of(PromptClassifier.of(tensors, metadata, backbone, self.path), backbone)
+        with tokenizing:
+            classifier = PromptClassifier.of(tensors, metadata, backbone, self.path)
+        return Decoded.of(classifier, backbone)
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,9 @@ class Registry:
         self._cache = DecodedCache(byte_budget)
         self._state = _State()
         self._reloading = threading.Lock()
+        self.tokenizing = threading.RLock()
+        """Held while the backbone's tokenizer reads: it keeps the truncation of its last call, so that another thread's
+        would cut a text elsewhere, or not at all."""
         self.reload()
 
     def snapshot(self) -> Mapping[str, Served]:
@@ -298,9 +303,10 @@ class Registry:
                 raise ArtifactError(f"{path} has a name that is not UTF-8, or with control characters; rename it")
             tensors, metadata = _read(path)
             version = _Version(path, stamp)
-            decode = partial(version.decode, self._backbone)
-            served = Served.of(path.stem, metadata, self._backbone, partial(self._cache.get, version, decode))
-            classifier = PromptClassifier.of(tensors, metadata, self._backbone, path)
+            decode = partial(version.decode, self._backbone, self.tokenizing)
+            with self.tokenizing:  # of label words
+                served = Served.of(path.stem, metadata, self._backbone, partial(self._cache.get, version, decode))
+                classifier = PromptClassifier.of(tensors, metadata, self._backbone, path)
             self._cache.get(version, lambda: Decoded.of(classifier, self._backbone))
             card = Card.of(served, metadata, classifier.report, stamp.size, stamp.modified / 1e9).checked()
         except Exception as error:  # a broken file must not affect the others

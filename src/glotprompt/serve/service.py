@@ -129,9 +129,7 @@ class Service:
                 raise Refusal(422, "not_finite", message, failure.place) from None
             if not isinstance(failure.__cause__, ArtifactError):
                 raise
-            # The next look at the disk finds a new version of its file, or none.
-            message = "this classifier's file is being changed; try again in a moment"
-            raise Refusal(503, "classifier_unavailable", message, failure.place, retry_after=2) from None
+            raise _unavailable(failure.place) from None
         results = [
             _result(answer, of_item, request.top_k) for answer, of_item in zip(reply.answers, remarks, strict=True)
         ]
@@ -187,19 +185,22 @@ class Service:
         questions: list[Query | LanguageQuery] = []
         remarks: list[dict[Served, Remark]] = []
         try:
-            for item in items:
-                names = names_by_key[(item.classifier, item.language, item.task, item.fields)]
-                texts = item.texts[0] if len(item.texts) == 1 else (item.texts[0], item.texts[1])
-                if item.language == AUTO:
-                    question = self._finder.read(texts, names)
-                    queries = question.queries
-                else:
-                    queries = self._predictor.read([(names[0], texts)])
-                    (question,) = queries
-                questions.append(question)
-                remarks.append(self._remarks(queries, texts))
+            with self.registry.tokenizing:
+                for item in items:
+                    names = names_by_key[(item.classifier, item.language, item.task, item.fields)]
+                    texts = item.texts[0] if len(item.texts) == 1 else (item.texts[0], item.texts[1])
+                    if item.language == AUTO:
+                        question = self._finder.read(texts, names)
+                        queries = question.queries
+                    else:
+                        queries = self._predictor.read([(names[0], texts)])
+                        (question,) = queries
+                    questions.append(question)
+                    remarks.append(self._remarks(queries, texts))
         except ConfigError as error:  # a classifier that went in this moment, or one with no room for a text
             raise Refusal(422, "cannot_be_read", str(error), len(questions)) from None
+        except ArtifactError:  # what reads characters needs its file already here
+            raise _unavailable(len(questions)) from None
         return questions, remarks
 
     def _remarks(self, queries: Sequence[Query], item: Input) -> dict[Served, Remark]:
@@ -275,6 +276,13 @@ class Service:
             candidates.append(tuple(losses[place] for place in order))
         predictions = self._predictor.answer(queries)
         return [_Answer(*one) for one in zip(queries, predictions, candidates, strict=True)]
+
+
+def _unavailable(place: int) -> Refusal:
+    """The refusal of an item whose classifier is not in memory, and whose file is not what it was."""
+    # The next look at the disk finds a new version of its file, or none.
+    message = "this classifier's file is being changed; try again in a moment"
+    return Refusal(503, "classifier_unavailable", message, place, retry_after=2)
 
 
 def _result(answer: _Answer, remarks: Mapping[Served, Remark], top_k: int | None) -> Result:
