@@ -171,6 +171,15 @@ def test_the_language_is_that_of_the_prompt_that_reads_best(client: TestClient, 
     assert [one["loss"] for one in again["candidates"]] == pytest.approx(losses, abs=1e-5)
 
 
+def test_a_text_without_a_token_to_mask_has_no_language(tmp_path: Path) -> None:
+    decoder = gp.Backbone(random_model("qwen3"), tokenizer_of("qwen3"), "tiny decoder")
+    make_classifier(decoder, 1).save(tmp_path / "nya.safetensors")
+    asked = [item("nya", "a"), {"language": "auto", "task": "topic", "text": "a"}]  # one token, before which is none
+    with TestClient(make_app(decoder, Registry(tmp_path, decoder))) as client:
+        refused = error_of(client.post("/v1/predict", json={"items": asked}), 422, "cannot_be_read")
+    assert (refused["message"], refused["item"]) == ("this text has no token that can be masked; name a language", 1)
+
+
 def test_losses_of_one_pass_are_those_of_each_prompt_alone(backbone: gp.Backbone, four: Four) -> None:
     """Against the scores that stage 1 reports, on the same masks."""
     text = " ".join(["the king water day play field"] * 4)

@@ -236,6 +236,27 @@ def test_hosts_that_are_known(status: Callable[..., int]) -> None:
     assert status(known, "localhost", "evil.example") == 400
 
 
+def test_old_http_names_no_host() -> None:
+    """As the health checks of some proxies do; with HTTP 1.1 a missing name is refused, and a wrong one always."""
+
+    async def ask(version: str, *headers: tuple[bytes, bytes]) -> list[int]:
+        told: list[int] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            told.append(200)
+
+        async def send(message: Any) -> None:
+            told.extend([message["status"]] if "status" in message else [])
+
+        scope: Any = {"type": "http", "http_version": version, "headers": list(headers)}
+        await KnownHost(app, ["localhost"])(scope, None, send)  # pyright: ignore[reportArgumentType]
+        return told
+
+    assert asyncio.run(ask("1.0")) == [200]
+    assert asyncio.run(ask("1.1")) == [400]
+    assert asyncio.run(ask("1.0", (b"host", b"evil.example"))) == [400]
+
+
 def test_all_addresses_let_in_addresses_and_no_names(status: Callable[..., int]) -> None:
     for every in ("0.0.0.0", "::"):
         for host in ("10.0.0.7:8000", "[fe80::1]:80"):

@@ -14,6 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from glotprompt.errors import ConfigError
 from glotprompt.inference.predictor import NotFinite, Predictor, Query, grouped
 from glotprompt.inference.served import Served
 from glotprompt.model.families import DecoderInput
@@ -62,7 +63,8 @@ class LanguageFinder:
         self._predictor, self._readings = predictor, readings
 
     def read(self, item: Input, names: Sequence[str]) -> LanguageQuery:
-        """Prepare an item for the classifiers `names`, which must be prompts. Raises what `Predictor.read` raises."""
+        """Prepare an item for the classifiers `names`, which must be prompts. Raises what `Predictor.read` raises,
+        and `ConfigError` for a text without a token to mask."""
         queries = self._predictor.read([(name, item) for name in names])
         whole = " ".join(fields_of(item).values())
         batches: dict[str, MaskedBatch] = {}
@@ -79,7 +81,10 @@ class LanguageFinder:
         if not sequences:  # only characters that the tokenizer drops
             sequences = token_sequences([str(tokenizer.unk_token)], tokenizer, MOST_TOKENS, "none")
         readings = 1 if self._predictor.backbone.objective == "clm" else self._readings  # nothing is left to chance
-        return token_batch(sequences * readings, tokenizer, MASK_RATE, (SEED,))
+        batch = token_batch(sequences * readings, tokenizer, MASK_RATE, (SEED,))
+        if not len(batch.targets):  # characters that the tokenizer does not know, or a decoder's first token alone
+            raise ConfigError("this text has no token that can be masked; name a language")
+        return batch
 
     def losses(self, query: LanguageQuery) -> list[Loss]:
         """Losses in the order of the candidates; texts that character maps rewrite differently are read separately."""
