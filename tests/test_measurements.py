@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import glotprompt as gp
+from glotprompt.cli import main
 from glotprompt.errors import ArtifactError
 from glotprompt.inference.measurements import MOST, keep, sentence
 from glotprompt.model.modules.soft_prompt import SoftPrompt
@@ -73,6 +74,36 @@ def test_another_file_that_took_its_place_gets_none(classifier: gp.PromptClassif
     replace(classifier, max_length=40).save(saved)
     with pytest.raises(ArtifactError, match="was replaced while it was scored"):
         keep(saved, digest, measured())
+
+
+def test_a_file_that_comes_between_reading_and_writing_gets_none(
+    classifier: gp.PromptClassifier, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, read = digest_of(saved), artifact.read_copy
+
+    def replaced(path: Path, kind: str) -> Any:
+        replace(classifier, max_length=40).save(saved)
+        return read(path, kind)
+
+    monkeypatch.setattr(artifact, "read_copy", replaced)
+    with pytest.raises(ArtifactError, match="was replaced while it was scored"):
+        keep(saved, digest, measured())
+
+
+def test_show_says_the_newest_as_predict_does(
+    classifier: gp.PromptClassifier, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for language, given, said in (
+        ("und", ["lug", "eng", "lug"], "22 % [63, 77] of 150 texts in Luganda; 21 % [63, 77] of 150 texts in English"),
+        ("swa", ["swh", "swa", "swh"], "22 % [63, 77] of 150 texts in Swahili"),
+    ):
+        path = replace(classifier, language=language).save(tmp_path / f"{language}.safetensors")
+        for number, one in enumerate(given):
+            keep(path, digest_of(path), measured(one, number, accuracy=20.0 + number))
+        assert main(["show", str(path)]) == 0
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("accuracy")]
+        assert line.split("accuracy")[1].strip().startswith(said), line
+        assert ";" not in line or language == "und"
 
 
 def test_what_is_kept_is_checked_as_the_rest(classifier: gp.PromptClassifier, saved: Path) -> None:

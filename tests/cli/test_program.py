@@ -491,6 +491,12 @@ def test_a_place_that_cannot_be_written_to_is_refused_first(words: str, glotprom
     )
 
 
+@pytest.mark.parametrize("words", ["from-peft a x.st", "from-adapter-hub a b x.st"])
+def test_a_language_is_checked_before_a_backbone_is_opened(words: str, glotprompt: Program) -> None:
+    error = glotprompt("convert", *words.split(), "--model", "nowhere", "--language", "luganda").error
+    assert "Did you mean Luganda (lug)" in error
+
+
 @pytest.mark.parametrize("name", ["encoding=latin.txt", "on_bad_row=x.txt", "text=.tsv", "data_dir=a.txt"])
 def test_a_file_may_be_called_like_a_setting(name: str, glotprompt: Program) -> None:
     words = ["doctor", "--no-probe", "--language", "nya", "--text", name]

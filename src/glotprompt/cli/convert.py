@@ -58,6 +58,7 @@ def to_adapter_hub(params: Params) -> None:
 
 def from_adapter_hub(params: Params) -> None:
     """Read the adapters of both languages."""
+    checked_code(params["language"])
     backbone = open_backbone(params["model"], "fp32", params["device"])
     folders = {"language": params["target"], "source": params["source"]}
     parts = {name: Part.of(read_adapter(folder, backbone)) for name, folder in folders.items()}

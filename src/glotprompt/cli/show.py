@@ -11,7 +11,7 @@ from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import definitions, say
 from glotprompt.cli.tables import LOSSES
 from glotprompt.config import AdaptConfig, TuneConfig
-from glotprompt.data.languages import NOT_NAMED, name_of
+from glotprompt.data.languages import NOT_NAMED, name_of, same_language
 from glotprompt.errors import ArtifactError, counted
 from glotprompt.inference.measurements import measurements_of, sentence
 from glotprompt.methods import departures
@@ -83,10 +83,10 @@ def _about(metadata: Mapping[str, Any], report: Stage1Report | TuneReport | None
 
 def _accuracies(metadata: Mapping[str, Any]) -> str:
     """The newest accuracy on each language, that on the classifier's own first."""
-    measured = {one.language: one for one in measurements_of(metadata)}
-    own = sentence(tuple(measured.values()), metadata["language"])
-    others = [sentence([one], code) for code, one in measured.items()]
-    return "; ".join(dict.fromkeys([own, *others]))
+    measurements, language = measurements_of(metadata), metadata["language"]
+    newest = {one.language: one for one in measurements}
+    others = [sentence([one], code) for code, one in newest.items() if not same_language(code, language)]
+    return "; ".join(dict.fromkeys([sentence(measurements, language), *others]))
 
 
 def _toml(metadata: Mapping[str, Any], report: AdaptReport | TuneReport) -> Iterator[str]:

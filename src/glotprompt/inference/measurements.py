@@ -23,11 +23,11 @@ def measurements_of(metadata: Mapping[str, Any]) -> tuple[Measurement, ...]:
 def keep(path: Path, digest: str, measurement: Measurement) -> None:
     """Write a measurement into a classifier's file, in the place of an earlier one on the same examples; the rest of
     the file stays as it is. `digest`: that of the file which was measured; `ArtifactError` where another lies there."""
-    found = artifact.describe(path, ("classifier",))
-    if found["digest"] != digest:
-        raise ArtifactError(f"{path} was replaced while it was scored, so nothing was recorded; score it again")
     tensors, metadata = artifact.read_copy(path, "classifier")
     check_metadata(path, metadata)
+    described = {name: value for name, value in metadata.items() if name != artifact.MEASUREMENTS}
+    if artifact.digest(tensors, described) != digest:
+        raise ArtifactError(f"{path} was replaced while it was scored, so nothing was recorded; score it again")
     others = [one for one in measurements_of(metadata) if one.content != measurement.content]
     newest = [*others, measurement][-MOST:]
     artifact.write(path, "classifier", tensors, {**metadata, artifact.MEASUREMENTS: [one.to_json() for one in newest]})
