@@ -63,6 +63,8 @@ def test_prompts_that_cannot_be_added(backbone: gp.Backbone) -> None:
     ):
         with pytest.raises(ConfigError, match=f"prompts of aaa and bbb differ in {what}"):
             gp.combine([one, changed])
+    with pytest.raises(ConfigError, match=r"weights 3e\+38, 3e\+38 give NaN or infinity; give smaller ones"):
+        gp.combine([replace(one, key_values=torch.full_like(one.key_values, 9.0))] * 2, [3e38, 3e38])
     for prompts, weights in (([], []), ([], None), ([one, two], [1.0])):
         with pytest.raises(ConfigError, match="needs prompts and a weight for each"):
             gp.combine(prompts, weights)

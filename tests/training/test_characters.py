@@ -14,7 +14,13 @@ from transformers import PreTrainedTokenizerFast
 import glotprompt as gp
 from glotprompt.model.backbone import Backbone
 from glotprompt.storage import artifact
-from glotprompt.training.objectives.unknown import knows, map_to_known, unknown_in, unknown_tokens
+from glotprompt.training.objectives.unknown import (
+    knows,
+    map_to_known,
+    unknown_characters,
+    unknown_in,
+    unknown_tokens,
+)
 
 from ..toys import QUIET, SOURCE, TASK, TOY, TRANSLATIONS, topics
 
@@ -192,3 +198,10 @@ def test_real_text(name: str, before: int, mini: Backbone, corpora: Path) -> Non
     assert unknown_tokens(rewritten, mini.tokenizer)[0] == 0
     assert all(entry.reversible for entry in found.rewritings)
     assert [found.invert(text) for text in rewritten] == texts
+
+
+def test_what_the_map_rewrites_as_a_letter_with_its_mark_is_not_unknown() -> None:
+    text, known = "e\u0330 ŋ", "abe".__contains__
+    assert unknown_characters(text, known, None) == ["\u0330", "ŋ"]
+    assert unknown_characters(text, known, gp.CharacterMap.fitted({"e\u0330": "e"}, [text])) == ["ŋ"]
+    assert unknown_characters(text, known, gp.CharacterMap.fitted({"e\u0330": "ə"}, [text])) == ["\u0330", "ŋ"]

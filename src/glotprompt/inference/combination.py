@@ -45,7 +45,7 @@ def combine(
 
 def weighted_sum(prompts: Sequence[LanguagePrompt], weights: Sequence[float]) -> Tensor:
     """The weighted sum of prompts, [layer, 2, head, prompt, dim]. `ConfigError` for prompts that differ in shape,
-    positions or backbone."""
+    positions or backbone, and for a sum that is not finite."""
     if not prompts or len(prompts) != len(weights):
         raise ConfigError(
             f"a combination needs prompts and a weight for each, not {len(prompts)} and {len(weights)}; give as many"
@@ -62,7 +62,12 @@ def weighted_sum(prompts: Sequence[LanguagePrompt], weights: Sequence[float]) ->
                 raise ConfigError(
                     f"prompts of {first.language} and {other.language} differ in {what}: {names[0]} and {names[1]}"
                 )
-    return sum((weight * prompt.key_values for prompt, weight in zip(prompts, weights, strict=True)), torch.zeros(()))
+    total = sum((weight * prompt.key_values for prompt, weight in zip(prompts, weights, strict=True)), torch.zeros(()))
+    if not bool(torch.isfinite(total).all()):
+        raise ConfigError(
+            f"the weights {', '.join(f'{one:g}' for one in weights)} give NaN or infinity; give smaller ones"
+        )
+    return total
 
 
 def _backbone(prompt: LanguagePrompt) -> str:

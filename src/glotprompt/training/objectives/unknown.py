@@ -42,6 +42,10 @@ def knows(tokenizer: PreTrainedTokenizerFast) -> Callable[[str], bool]:
 def unknown_characters(text: str, known: Callable[[str], bool], characters: CharacterMap | None) -> list[str]:
     """Characters of a text, in order, that are not `known` even after the character map."""
     apply = str if characters is None else characters.apply
+    # A letter with its marks is rewritten as one; looked at alone, its marks would be unknown.
+    for entry in () if characters is None else characters.rewritings:
+        if all(map(known, entry.spelling)):
+            text = text.replace(entry.character, " ")
     return [one for one in dict.fromkeys(text) if not one.isspace() and not all(map(known, apply(one)))]
 
 
