@@ -254,15 +254,15 @@ def test_many_classifiers_and_some_without_a_prompt(visit: Visit) -> None:
 
 
 @pytest.mark.slow
-def test_a_classifier_without_adaptation_says_so_and_not_none(visit: Visit) -> None:
+def test_a_classifier_without_adaptation_says_so_and_not_und(visit: Visit) -> None:
     page = visit.open()
     found = page.evaluate("fetch('v1/classifiers').then((answer) => answer.json())")
-    found["classifiers"] = [{**found["classifiers"][0], "language": "none", "language_name": None}]
+    found["classifiers"] = [{**found["classifiers"][0], "language": "und", "language_name": None}]
     page.route("**/v1/classifiers", lambda route: route.fulfill(json=found))
     page.goto(visit.service.url + "#classifiers")
     page.reload()
     expect(page.locator("#cards h3")).to_have_text("Not adapted to a language")
-    expect(page.locator("body")).not_to_contain_text("none ·")
+    expect(page.locator("body")).not_to_contain_text("und ·")
 
 
 @pytest.mark.long
@@ -281,9 +281,13 @@ def test_cards(visit: Visit) -> None:
 
     found = page.evaluate("fetch('v1/classifiers').then((answer) => answer.json())")
     found["classifiers"] = [{**found["classifiers"][0], "name": f"c{number}"} for number in range(2000)]
+    found["classifiers"][7]["labels"] = ["Siyasá", "스포츠"]
     page.route("**/v1/classifiers", lambda route: route.fulfill(json=found))
     page.get_by_role("link", name="Classifiers").click()
     page.get_by_role("button", name="Refresh").click()
+    for label in ("siyasa", "스포츠"):
+        page.get_by_label("Search").fill(label)
+        expect(page.locator("#cards-status")).to_have_text("1 of 2,000 classifiers")
     page.get_by_label("Search").fill("")
     expect(page.locator("#cards-status")).to_have_text("2,000 of 2,000 classifiers")
     page.get_by_role("button", name="Show more").click()

@@ -165,6 +165,14 @@ def test_a_file_that_is_too_large(visit: Visit, tmp_path: Path) -> None:
     expect(page.locator("#table")).to_be_hidden()
 
 
+def test_quotes_of_a_tsv_take_no_rows(visit: Visit) -> None:
+    page = opened(visit)
+    take_file(page, "quotes.tsv", 'text\tid\n"left\t1\nwater\t2\nright"\t3\n')
+    expect(page.locator("#table-size")).to_have_text("quotes.tsv: 3 rows, 2 columns.")
+    take_file(page, "lines.tsv", 'text\tid\n"two\nlines"\t1\n')
+    expect(page.locator("#table-size")).to_have_text("lines.tsv: 1 row, 2 columns.")
+
+
 def test_asking_again_which_classifiers_there_are_keeps_what_was_done(visit: Visit) -> None:
     """Also while a file runs, and after the token was asked for in its middle."""
     page = opened(visit)

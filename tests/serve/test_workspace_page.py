@@ -30,7 +30,7 @@ from glotprompt.storage.metadata import describe
 from .axe import VARIABLE, violations
 from .browser import ACCESSIBILITY, SHOTS, Visit, choose
 from .conftest import make_classifier
-from .live import Live, on_a_port
+from .live import Live, broken, on_a_port, refused, slow
 from .test_workspace import FAKE
 
 SLOW = 1_200_000
@@ -205,6 +205,62 @@ def test_every_view_of_a_workspace(browser: Any, workspace: Live) -> None:
     page.get_by_role("button", name="Train again with 4 corrections").click()
     expect(page.locator("#jobs article").first).to_contain_text("+25.0 points (95 % interval −10.0 to +60.0)")
     seen(page, "gain")
+    visit.close()
+
+
+@pytest.mark.long
+def test_what_is_sent_and_offered(browser: Any, workspace: Live) -> None:
+    visit = Visit(browser, workspace)
+    page = visit.open("#start")
+    mine = page.get_by_role("region", name="Texts in your language", exact=True)
+    mine.get_by_text("or paste").click()
+    mine.get_by_label("A text on each line").fill("one\ntwo\n")
+    page.route("**/v1/uploads?*", broken, times=1)
+    mine.get_by_role("button", name="Add").click()
+    expect(mine.get_by_role("alert")).to_contain_text("The service failed (500)")
+    expect(mine.get_by_label("A text on each line")).to_have_value("one\ntwo\n")
+    mine.get_by_role("button", name="Add").click()
+    expect(mine.get_by_role("listitem")).to_contain_text("pasted.txt 2 rows")
+    expect(mine.get_by_label("A text on each line")).to_have_value("")
+    column = {"name": "column.tsv", "mimeType": "text/plain", "buffer": b"text\n" + b"the king\n" * 200_000}
+    mine.get_by_label("Choose a file").set_input_files(column)
+    expect(mine.get_by_role("listitem").last).to_contain_text("column.tsv 200,000 rows")
+    few = "text\tlabel\none\thealth\ntwo\tsports\n"
+    give(page, "A few labelled texts in your language", "few.tsv", few, "2 rows")
+
+    # What a classifier was trained on does not measure it
+    choose(page, "Luganda (lug)", "luganda", "Your language")
+    page.get_by_role("button", name="Train a classifier").click()
+    expect(page.locator("#jobs article").first).to_contain_text("Finished")
+    page.get_by_role("link", name="Correct", exact=True).click()
+    page.get_by_label("Classifier", exact=True).select_option("lug-topics-1")
+    names = page.locator("#correct-texts option")
+    expect(names).to_have_text(["pasted.txt", "column.tsv"])
+    page.get_by_role("radio", name="Correct").check()
+    expect(names).to_have_text(["pasted.txt", "column.tsv", "few.tsv"])
+
+    # Another purpose is chosen before the texts have come
+    page.route("**/v1/uploads/*/texts", slow)
+    with page.expect_response("**/v1/uploads/*/texts"):
+        page.get_by_role("button", name="Show texts").click()
+        page.get_by_role("radio", name="Measure").check()
+    page.wait_for_timeout(500)
+    expect(page.locator("#correct-card")).to_be_hidden()
+    expect(page.locator("#correct-status")).to_have_text("")
+    visit.close()
+
+
+@pytest.mark.long
+def test_training_pages_open_once_the_token_is_given(browser: Any, workspace: Live) -> None:
+    visit = Visit(browser, workspace)
+    page = visit.open()
+    for path in ("**/v1/languages", "**/v1/workspace"):
+        page.route(path, refused, times=1)
+    page.reload()
+    page.get_by_label("Token").fill("sesame")
+    page.keyboard.press("Enter")
+    choose(page, "Luganda (lug)", "luganda", "Your language")
+    give(page, "Texts in your language", "mine.txt", "one\ntwo\n", "2 rows")
     visit.close()
 
 

@@ -60,9 +60,9 @@ async function train(choices, limits) {
       errorOf: (name) => (classify.choices.some(({ key }) => key === name) ? null : unserved.get(`${name}.safetensors`) ?? ""),
     }) };
     for (const link of document.querySelectorAll('nav [href="#start"], nav [href="#correct"]')) link.hidden = false;
-    await Promise.all([bench.look(), training.start.load()]);
-    if (location.hash === "" && choices.length === 0) location.replace("#start");
   }
+  await Promise.all([training.bench.look(), training.start.load()]); // the first time may have failed, as without a token
+  if (location.hash === "" && choices.length === 0) location.replace("#start");
   training.correct.update(choices, limits);
   training.jobs.redraw();
 }

@@ -1,6 +1,6 @@
 // The page "Classifiers": a card for each, with the metadata of its file.
 
-import { languageOf, search } from "./choices.js";
+import { languageOf, search, searchable } from "./choices.js";
 import { byId, count, make, size } from "./dom.js";
 import { words } from "./words.js";
 
@@ -45,7 +45,7 @@ export class Cards {
 
   update(choices, errors) {
     this.choices = choices.filter(({ card }) => card !== null).map((choice) => ({
-      ...choice, searchText: `${choice.searchText} ${choice.card.labels.join(" ").toLowerCase()}`,
+      ...choice, searchText: `${choice.searchText} ${searchable(...choice.card.labels)}`,
     }));
     byId("unreadable").replaceChildren(...(errors.length ? [make("div", { class: "panel" },
       make("h3", {}, said.unreadable(errors.length)),

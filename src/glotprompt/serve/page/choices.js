@@ -45,7 +45,7 @@ function automatic(cards, most) {
 export const usualChoice = (choices) => choices.find(({ card }) => card !== null) ?? null;
 
 /** The language code of a classifier that was tuned without adaptation. */
-const NO_LANGUAGE = "none";
+const NO_LANGUAGE = "und";
 
 export const languageOf = (card) => {
   if (card.language === NO_LANGUAGE) return said.noLanguage;

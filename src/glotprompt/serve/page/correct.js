@@ -1,7 +1,7 @@
 // The page "Measure and correct": texts one by one, a label with one key.
 
 import { classifyAll } from "./batches.js";
-import { byId, make, percent, showError } from "./dom.js";
+import { byId, guarded, make, percent, showError } from "./dom.js";
 import { isUnsure, marginOf } from "./results.js";
 import { predict } from "./service.js";
 import { toTsv } from "./table.js";
@@ -15,9 +15,9 @@ const oneLine = (text) => text.trim().replace(/\s+/g, " ");
 export class Correct {
   /** `topic()`: of what and about what labels may be given before there is a classifier; see `Start`. */
   constructor(bench, topic) {
-    Object.assign(this, { bench, topic, choices: [], rows: [], place: 0, side: "test", given: { test: {}, train: {} }, shownTopic: "", topicKey: "", wantsFresh: false });
+    Object.assign(this, { bench, topic, choices: [], rows: [], place: 0, side: "test", run: null, uploads: [], given: { test: {}, train: {} }, shownTopic: "", topicKey: "", wantsFresh: false });
     byId("correct-modes").replaceChildren(...Object.keys(said.modes).map((side) => {
-      const input = make("input", { type: "radio", name: "side", value: side, "aria-describedby": `side-${side}`, onchange: () => this.close() });
+      const input = make("input", { type: "radio", name: "side", value: side, "aria-describedby": `side-${side}`, onchange: () => this.turn() });
       input.checked = side === "test";
       return make("div", {}, make("label", { class: "check" }, input, make("span", {})), make("p", { class: "quiet", id: `side-${side}` }));
     }));
@@ -82,6 +82,7 @@ export class Correct {
     const { card } = this;
     const asked = this.asked = {};
     if (card?.name !== before) this.close();
+    this.offerTexts();
     const given = card && await this.guarded(() => this.bench.labels(card.language, card.task));
     if (asked !== this.asked) return; // another one was chosen meanwhile
     this.given = given ?? { test: {}, train: {} };
@@ -91,15 +92,26 @@ export class Correct {
 
   drawTexts({ uploads, jobs }) {
     this.own = new Set(jobs.filter(({ job }) => job.kind === "train").map(({ job }) => job.classifier));
-    const usable = uploads.filter(({ use }) => use !== "train");
+    this.uploads = uploads;
+    if (this.offerTexts()) this.drawState();
+  }
+
+  /** Offer the texts that may be labelled; whether they are others than before. */
+  offerTexts() {
+    const trained = this.card?.name && chosenSide() === "test"; // on labelled texts, which measure nothing then
+    const usable = this.uploads.filter(({ use }) => use !== "train" && !(trained && use === "labels"));
     const shown = usable.map(({ number, name }) => `${number} ${name}`).join("\n");
-    if (shown === this.shownTexts) return;
+    if (shown === this.shownTexts) return false;
     this.shownTexts = shown;
-    byId("correct-texts").replaceChildren(...usable.map(({ number, name }) => make("option", { value: number }, name)));
-    this.drawState();
+    const field = byId("correct-texts");
+    const before = field.value;
+    field.replaceChildren(...usable.map(({ number, name }) => make("option", { value: number }, name)));
+    if ([...field.options].some(({ value }) => value === before)) field.value = before;
+    return true;
   }
 
   drawState() {
+    this.offerTexts();
     const { card } = this;
     const counts = { test: Object.keys(this.given.test).length, train: Object.keys(this.given.train).length };
     const isOwn = card !== null && Boolean(this.own?.has(card.name));
@@ -121,7 +133,14 @@ export class Correct {
       : counts.test === 0 ? (counts.train ? said.gainNeeds : said.measureNeeds) : "";
   }
 
+  /** Measure, or correct. */
+  turn() {
+    this.close();
+    this.drawState();
+  }
+
   close() {
+    this.run = null;
     this.rows = [];
     byId("correct-card").hidden = true;
     byId("correct-status").textContent = "";
@@ -129,16 +148,20 @@ export class Correct {
 
   async begin() {
     const { card } = this;
-    this.side = document.querySelector('input[name="side"]:checked').value;
+    const run = this.run = {};
+    this.side = chosenSide();
     this.wantsFresh = card.name === "";
     if (card.labels.length < 2) throw Object.assign(new Error(said.fewLabels), { status: 422 });
     byId("correct-status").textContent = said.predicting;
     const known = { ...this.given.test, ...this.given.train };
-    const texts = (await this.bench.texts(byId("correct-texts").value)).filter((text) => !(oneLine(text) in known));
+    const found = await this.bench.texts(byId("correct-texts").value);
+    if (run !== this.run) return; // another classifier or purpose was chosen meanwhile
+    const texts = found.filter((text) => !(oneLine(text) in known));
     const rows = shuffled(texts).slice(0, MOST_TEXTS)
       .map((text) => ({ text, item: { classifier: card.name, text }, result: null, error: null }));
     if (card.name) {
       await classifyAll(rows, { predict, limits: this.limits, signal: new AbortController().signal, report: () => {} });
+      if (run !== this.run) return;
       this.rows = rows.filter(({ result }) => result !== null);
       if (this.side === "train") this.rows.sort((a, b) => marginOf(a.result) - marginOf(b.result));
     } else this.rows = rows;
@@ -192,6 +215,7 @@ export class Correct {
   async give(label) {
     if (this.giving) return; // a key that is held down
     this.giving = true;
+    const { run } = this;
     const { text, result } = this.rows[this.place];
     const { language, task } = this.card;
     try {
@@ -199,6 +223,7 @@ export class Correct {
     } finally {
       this.giving = false;
     }
+    if (run !== this.run) return;
     this.given[this.side][oneLine(text)] = label;
     const kept = this.side === "train" || result === null ? said.kept(label) : label === result.label ? said.agreed(label) : said.differed(label, result.label);
     byId("correct-status").textContent = kept;
@@ -207,19 +232,13 @@ export class Correct {
   }
 
   async ordered(work) {
-    if (await this.guarded(work)) location.hash = "start";
+    if (await this.guarded(work) !== null) location.hash = "start";
   }
 
   async guarded(work) {
-    showError(byId("correct-error"), null);
-    try {
-      return await work() ?? true;
-    } catch (error) {
-      byId("correct-status").textContent = "";
-      showError(byId("correct-error"), error.message);
-      if (!("status" in error)) throw error;
-      return null;
-    }
+    const found = await guarded(byId("correct-error"), work);
+    if (found === null) byId("correct-status").textContent = "";
+    return found;
   }
 
   export() {
@@ -231,6 +250,8 @@ export class Correct {
     URL.revokeObjectURL(link.href);
   }
 }
+
+const chosenSide = () => document.querySelector('input[name="side"]:checked').value;
 
 function shuffled(items) {
   const order = [...items];

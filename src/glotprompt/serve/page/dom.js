@@ -19,6 +19,19 @@ export function showError(place, message) {
   place.hidden = !message;
 }
 
+/** What `work()` comes to; null where it fails, with the error at a place. One without a status is the page's own fault,
+ *  and belongs on the console, too. */
+export async function guarded(place, work) {
+  showError(place, null);
+  try {
+    return await work();
+  } catch (error) {
+    showError(place, error.message);
+    if (!("status" in error)) throw error;
+    return null;
+  }
+}
+
 const NUMBERS = new Intl.NumberFormat("en");
 export const count = (number) => NUMBERS.format(number);
 

@@ -1,7 +1,7 @@
 // The list of trainings: how far each is, what came of it, its log.
 
 import { isActive } from "./bench.js";
-import { byId, make, percent, showError, spanOf } from "./dom.js";
+import { byId, guarded, make, percent, showError, spanOf } from "./dom.js";
 import { words } from "./words.js";
 
 const said = words.jobs;
@@ -61,14 +61,7 @@ class Item {
   }
 
   button(title, work) {
-    return make("button", { type: "button", "aria-label": `${title}: ${this.job.title}`, onclick: async () => {
-      try {
-        await work();
-      } catch (error) {
-        showError(this.error, error.message);
-        if (!("status" in error)) throw error;
-      }
-    } }, title);
+    return make("button", { type: "button", "aria-label": `${title}: ${this.job.title}`, onclick: () => guarded(this.error, work) }, title);
   }
 
   async readLog() {

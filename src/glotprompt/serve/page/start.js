@@ -2,7 +2,7 @@
 
 import { Combobox } from "./combobox.js";
 import { searchable } from "./choices.js";
-import { byId, make, showError } from "./dom.js";
+import { byId, guarded, make, showError } from "./dom.js";
 import { reportOf } from "./report.js";
 import { Uploads } from "./uploads.js";
 import { words } from "./words.js";
@@ -34,8 +34,9 @@ export class Start {
     bench.listen((state) => state && this.update(state));
   }
 
-  /** The languages come when they are needed. */
+  /** The languages come when they are needed, and once. */
   async load() {
+    if (this.language.choices.length) return;
     const found = await this.bench.languages();
     this.language.setChoices(found.map(([code, name]) => ({
       key: code, title: `${name} (${code})`, detail: "", searchText: searchable(name, code),
@@ -58,7 +59,7 @@ export class Start {
   async readLabels() {
     const { topic } = this;
     const asked = this.asked = {};
-    const given = await this.ordered("train-error", () => topic && this.bench.labels(topic.language, topic.task));
+    const given = await guarded(byId("train-error"), () => topic && this.bench.labels(topic.language, topic.task));
     if (asked !== this.asked) return; // another topic was chosen meanwhile
     this.given = given ?? { test: {}, train: {} };
     this.labelled.textContent = said.labelled({ test: Object.keys(this.given.test).length, train: Object.keys(this.given.train).length });
@@ -157,7 +158,7 @@ export class Start {
     showError(byId("check-error"), language && upload ? null : said.checkNeeds);
     if (!language || !upload) return;
     const labelled = [...this.of("train"), ...this.of("labels")].map(({ number }) => number);
-    await this.ordered("check-error", () => this.bench.check({ upload: upload.number, language, labels_of: labelled }));
+    await guarded(byId("check-error"), () => this.bench.check({ upload: upload.number, language, labels_of: labelled }));
   }
 
   async train() {
@@ -170,20 +171,10 @@ export class Start {
     const steps = byId("steps-field").hidden ? 0 : Number(byId("steps").value);
     const body = { way: this.way, language, task, uploads: this.uploads.chosen.map(({ number }) => number),
       minutes: Number(byId("minutes").value) || 30, steps: steps || null };
-    const made = await this.ordered("train-error", () => this.bench.train(body));
+    const made = await guarded(byId("train-error"), () => this.bench.train(body));
     if (made) {
       byId("train-status").textContent = said.ordered;
       byId("jobs-title").scrollIntoView();
-    }
-  }
-
-  async ordered(place, work) {
-    try {
-      return await work();
-    } catch (error) {
-      showError(byId(place), error.message);
-      if (!("status" in error)) throw error;
-      return null;
     }
   }
 }

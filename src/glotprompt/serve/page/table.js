@@ -5,7 +5,9 @@ import { words } from "./words.js";
 const said = words.table;
 
 /** An error in a file, in words for the person who chose it. */
-export class FileError extends Error {}
+export class FileError extends Error {
+  status = 422; // as if the service had refused it
+}
 
 const ENCODINGS = [
   { mark: [0xef, 0xbb, 0xbf], name: "utf-8" },
@@ -45,9 +47,10 @@ function cells(name, text, ending) {
     if (fault) throw new FileError(said.quote(name, fault));
     return rows;
   }
-  // In many TSV files a quote is a character like any other.
+  // In many TSV files a quote is a character like any other; two of them may have whole rows between them.
   const { rows, fault } = quoted(text, "\t");
-  return fault ? lines(text).map((line) => line.split("\t")) : rows;
+  const swallows = rows.some((row) => row.some((cell) => cell.includes("\t") && /[\r\n]/.test(cell)));
+  return fault || swallows ? lines(text).map((line) => line.split("\t")) : rows;
 }
 
 /** Cells that may stand in quotes, with quotes inside doubled; `fault` is the line of a quote that breaks the rules. */

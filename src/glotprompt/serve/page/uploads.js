@@ -1,7 +1,7 @@
 // What a person has: files and pasted text of four kinds, each with its list.
 
-import { byId, make, showError, size } from "./dom.js";
-import { likelyColumn, parse, toTsv } from "./table.js";
+import { guarded, make, size } from "./dom.js";
+import { FileError, likelyColumn, parse, toTsv } from "./table.js";
 import { words } from "./words.js";
 
 /** The columns that each kind of upload has; none: a text on each line. */
@@ -78,45 +78,41 @@ class Area {
         make("label", { class: "check" }, use, make("span", {}, make("bdi", {}, upload.name), " ",
           make("span", { class: "quiet" }, words.start.rows(upload)))),
         make("button", { type: "button", class: "plain", "aria-label": words.start.remove(upload.name),
-          onclick: () => this.guarded(() => this.bench.remove(upload.number)) }, words.start.removeShort));
+          onclick: () => guarded(this.error, () => this.bench.remove(upload.number)) }, words.start.removeShort));
     }));
   }
 
-  async guarded(work) {
-    showError(this.error, null);
-    try {
-      return await work();
-    } catch (error) {
-      showError(this.error, error.message);
-      if (!("status" in error) && error.constructor.name !== "FileError") throw error;
-    }
-  }
-
   take(file) {
-    return this.guarded(async () => {
-      if (file.size > this.most) throw Object.assign(new Error(`${file.name}: ${size(file.size)}, at most ${size(this.most)}`), { status: 413 });
-      this.offer(file.name, parse(file.name, new Uint8Array(await file.arrayBuffer())), !file.name.toLowerCase().endsWith(".txt"));
+    return guarded(this.error, async () => {
+      if (file.size > this.most) throw new FileError(`${file.name}: ${size(file.size)}, at most ${size(this.most)}`);
+      const named = !file.name.toLowerCase().endsWith(".txt");
+      await this.offer(file.name, parse(file.name, new Uint8Array(await file.arrayBuffer())), { named });
     });
   }
 
   takePasted() {
-    return this.guarded(async () => {
+    return guarded(this.error, async () => {
       const name = `pasted.${COLUMNS[this.use].length > 1 ? "tsv" : "txt"}`;
-      await this.offer(name, parse(name, new TextEncoder().encode(this.pasted.value)));
-      this.pasted.value = "";
+      const onSent = () => { this.pasted.value = ""; };
+      await this.offer(name, parse(name, new TextEncoder().encode(this.pasted.value)), { onSent });
     });
   }
 
-  /** Send a text on each line at once; of a table ask first which columns. */
-  offer(name, cells, named) {
+  /** Send a text on each line at once; of a table ask first which columns. `named`: the first line should name them;
+   *  `onSent()` is called when the service has it. */
+  async offer(name, cells, { named = false, onSent = () => {} }) {
     const wanted = COLUMNS[this.use];
-    const width = Math.max(...cells.map((row) => row.length));
+    const width = cells.reduce((most, row) => Math.max(most, row.length), 0);
     this.choice.replaceChildren();
-    if (wanted.length > width) throw Object.assign(new Error(words.start.tooFewColumns), { status: 422 });
-    if (width === 1) return this.send(name, cells.map(([text]) => [text]));
+    if (wanted.length > width) throw new FileError(words.start.tooFewColumns);
+    if (width === 1) {
+      await this.send(name, named && isHeader(cells[0], wanted) ? cells.slice(1) : cells);
+      onSent();
+      return;
+    }
     const id = `upload-${this.use}`;
     const header = make("input", { type: "checkbox", onchange: () => draw() });
-    header.checked = named || cells[0].some((cell) => wanted.includes(cell.trim().toLowerCase()));
+    header.checked = named || isHeader(cells[0], wanted);
     const columns = make("div", { class: "row" });
     const draw = () => {
       const titles = cells[0].map((cell, place) => (header.checked && cell.trim()) || `${place + 1}: ${cell.slice(0, MOST_PREVIEWED)}`);
@@ -129,11 +125,12 @@ class Area {
       }));
     };
     draw();
-    const add = make("button", { type: "button", class: "main", onclick: () => this.guarded(async () => {
+    const add = make("button", { type: "button", class: "main", onclick: () => guarded(this.error, async () => {
       const places = [...columns.querySelectorAll("select")].map(({ value }) => Number(value));
       const body = header.checked ? cells.slice(1) : cells;
       await this.send(name, body.map((row) => places.map((place) => row[place] ?? "")));
       this.choice.replaceChildren();
+      onSent();
     }) }, words.start.add);
     this.choice.replaceChildren(
       make("p", {}, make("bdi", {}, name)), make("label", { class: "check" }, header, words.start.header), columns, make("p", {}, add));
@@ -144,12 +141,13 @@ class Area {
     const wanted = COLUMNS[this.use];
     const filled = rows.filter((row) => row.every((cell) => cell.trim() !== ""));
     const table = this.use === "target" ? filled : [wanted, ...filled];
-    const made = await this.guarded(() => this.bench.upload(this.use, name, toTsv(table)));
-    if (made === undefined) return;
+    const made = await this.bench.upload(this.use, name, toTsv(table));
     this.status.textContent = words.start.added(made);
     this.owner.onChange();
   }
 }
+
+const isHeader = (row, wanted) => row.some((cell) => wanted.includes(cell.trim().toLowerCase()));
 
 /** The likeliest place of a column: by its name, else the labels are in the column with the fewest different cells. */
 function columnFor(column, titles, body, wanted) {
