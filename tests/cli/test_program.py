@@ -15,7 +15,7 @@ from glotprompt import protocol
 from glotprompt.cli import demo, files, main
 from glotprompt.cli.commands import COMMANDS, GROUPS
 from glotprompt.cli.program import all_options, also
-from glotprompt.cli.settings import settings
+from glotprompt.cli.settings import given, settings
 from glotprompt.config import AdaptConfig, RuntimeConfig, TuneConfig, preset, presets
 from glotprompt.demo.result import DemoResult
 from glotprompt.errors import ConfigError, DataError, in_words_of, setting, visible
@@ -191,6 +191,14 @@ def test_presets_options_and_set_make_the_configs(capsys: pytest.CaptureFixture[
     assert (aligned.initialise, aligned.learning_rate) == ("text", 8e-2), "its stage 1 is a soft prompt's"
     assert config == TuneConfig(method="prompt-tuning", top_k_layers=9, dev_share=0.25, loss_over="vocabulary")
     assert runtime == RuntimeConfig(checkpoint_every=0)
+
+
+def test_a_value_of_zero_is_given() -> None:
+    params = {"checkpoint_every": 0, "micro_batch_size": None, "gradient_checkpointing": False, "no_samples": True}
+    assert given(params, ("checkpoint_every", "micro_batch_size", "gradient_checkpointing", "no_samples", "steps")) == {
+        "checkpoint_every": 0,
+        "no_samples": True,
+    }
 
 
 @pytest.mark.parametrize(

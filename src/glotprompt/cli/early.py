@@ -62,14 +62,11 @@ def _check_written(params: Params) -> None:
         if path is None or not Path(path).is_file():
             continue
         for name in (*FILES, *SAVED):
-            for file in map(without_weight, _files(params, name)):
-                if (
-                    (written, name) != ("save_offsets", "classifier")
-                    and Path(file).exists()
-                    and Path(file).samefile(path)
-                ):
-                    option = f"--{written.replace('_', '-')}"
-                    raise ConfigError(f"{option} {path} is what --{name.replace('_', '-')} reads; give another name")
+            files = map(Path, map(without_weight, _files(params, name)))
+            is_its_own = (written, name) == ("save_offsets", "classifier")
+            if not is_its_own and any(file.exists() and file.samefile(path) for file in files):
+                option, other = (f"--{one.replace('_', '-')}" for one in (written, name))
+                raise ConfigError(f"{option} {path} is what {other} reads; give another name")
 
 
 def _files(params: Params, name: str) -> list[str]:

@@ -36,13 +36,9 @@ def how_to_read(params: Params) -> Reading:
         if not equals or key not in READING:
             hint = nearest(key, READING)
             raise ConfigError(f"--read {pair!r}: expected KEY=VALUE, where KEY is one of {', '.join(READING)}.{hint}")
-        options[key] = (
-            [name.strip() for name in value.split(",")]
-            if key == "columns"
-            else "\t"
-            if value in ("\\t", "tab")
-            else value
-        )
+        options[key] = "\t" if value in ("\\t", "tab") else value
+        if key == "columns":
+            options[key] = [name.strip() for name in value.split(",")]
     return Reading(report=note, **{name: value for name, value in options.items() if value is not None})
 
 

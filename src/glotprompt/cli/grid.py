@@ -15,6 +15,7 @@ from glotprompt.cli.options import TRAINING_MACHINE
 from glotprompt.cli.plain_commands import commands_of
 from glotprompt.cli.program import as_typed
 from glotprompt.cli.screen import Interrupted, note, say
+from glotprompt.cli.settings import given
 from glotprompt.cli.tables import console, table
 from glotprompt.cli.threads import keep_to_quota
 from glotprompt.cluster.remote import named, open_store, without_password
@@ -38,8 +39,7 @@ def grid(params: Params) -> int:
     output, scale, packed, data_dir = (params[name] for name in ("output", "scale", "known", "data_dir"))
     engine, address, device = (params[name] for name in ("engine", "address", "device"))
     dry_run = params["dry_run"] or params["commands"]
-    options = {name: params[name] for name in TRAINING_MACHINE[:4]}
-    runtime = RuntimeConfig(**{name: value for name, value in options.items() if value not in (None, False)})
+    runtime = RuntimeConfig(**given(params, TRAINING_MACHINE[:4]))
     place_name = without_password(output)
     runner = _engine(engine, params["workers"], address)
     loaded = [load(path, scale, params["set"] or ()) for path in params["experiments"]]

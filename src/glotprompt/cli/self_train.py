@@ -10,6 +10,7 @@ from glotprompt.cli.declare import Params
 from glotprompt.cli.decontamination import check_training_files, unlabelled_to_check
 from glotprompt.cli.files import how_to_read, label_prior
 from glotprompt.cli.screen import definitions, note, suggest, write_json
+from glotprompt.cli.settings import given
 from glotprompt.cli.tables import warn
 from glotprompt.cli.tune import classifier_figures, labelled_data
 from glotprompt.config import RuntimeConfig
@@ -48,9 +49,8 @@ def self_train_command(params: Params) -> None:
         target_examples=data.target,
         held_out=held_out,
     )
-    given = {name: params.get(name) for name in RuntimeConfig.model_fields}
-    running = {name: value for name, value in given.items() if value is not None and value is not False}
-    classifier = _train(training, _text_report(record, training, data.counts), RuntimeConfig(**running), output)
+    runtime = RuntimeConfig(**given(params, RuntimeConfig.model_fields))
+    classifier = _train(training, _text_report(record, training, data.counts), runtime, output)
     _show(classifier)
     write_json(params["json"], classifier_figures(classifier, output))
     suggest("evaluate", "--classifier", output, "--data", "TARGET-TEST.tsv", "--against", path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from glotprompt.cli.declare import Params
@@ -16,6 +16,13 @@ from glotprompt.methods import METHODS, without_effect
 _Config = TypeVar("_Config", AdaptConfig, TuneConfig)
 
 
+def given(params: Params, names: Iterable[str]) -> dict[str, Any]:
+    """The parameters of these names that were given; 0 is a value."""
+    found = {name: params.get(name) for name in names}
+    # A flag that is not there is False, which is every flag's default.
+    return {name: value for name, value in found.items() if value is not None and value is not False}
+
+
 def settings(config: type[_Config], options: Params, model: str, method: str) -> tuple[_Config, RuntimeConfig]:
     """The two configs that the parameters of a command ask for.
 
@@ -23,9 +30,7 @@ def settings(config: type[_Config], options: Params, model: str, method: str) ->
     where they name none. Order: preset, then options and `--set`, which may not name the same field twice.
     """
     running = [name for name in RuntimeConfig.model_fields if name not in OWN_BUSINESS]
-    given = {name: options.get(name) for name in (*config.model_fields, *running)}
-    # A flag that is not there is False, which is every flag's default.
-    chosen = {name: _value(value) for name, value in given.items() if value is not None and value is not False}
+    chosen = {name: _value(value) for name, value in given(options, (*config.model_fields, *running)).items()}
     for key, value in _pairs(options.get("set") or []).items():
         if key in chosen:
             raise ConfigError(f"{key} is given twice, by an option and by --set {key}=...; give it once")

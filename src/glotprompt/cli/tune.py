@@ -152,11 +152,18 @@ def labelled_data(task: Task, params: Params, unlabelled: Sequence[str]) -> Labe
     train, few = [one for examples in of_each.values() for one in examples], [] if target is None else read(target)
     tell_few(train, "training examples")
     tell_few(few, "target labels")
-    judged, trained = [] if dev is None else read(dev), {text_key(one) for one in train}
-    if both := sum(text_key(one) in trained for one in judged):
-        note(f"{both:,} of {counted(len(judged), 'dev example')} stand among the training examples, too")
+    judged = None if dev is None else read(dev)
+    if judged is not None:
+        _tell_both(train, judged)
     counted_by_file = {"train_sources": counts} if len(counts) > 1 else {}
-    return LabelledData(train, None if dev is None else judged, few, counted_by_file)
+    return LabelledData(train, judged, few, counted_by_file)
+
+
+def _tell_both(train: Sequence[Example], dev: Sequence[Example]) -> None:
+    """Note how many dev examples are trained on."""
+    trained = {text_key(one) for one in train}
+    if both := sum(text_key(one) in trained for one in dev):
+        note(f"{both:,} of {counted(len(dev), 'dev example')} stand among the training examples, too")
 
 
 def tell_few(examples: Sequence[Example], which: str) -> None:

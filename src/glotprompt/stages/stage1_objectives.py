@@ -178,9 +178,9 @@ def objective_of(
     if config.objective == "alignment":
         return Alignment(backbone, (train, held), config, runtime)
     # The text may be a side of the pairs: neither trains on what the other holds out.
-    judging = {sentence for pair in held for sentence in pair}
-    target, source = ([line for line in side if line not in judging] for side in text)
+    held_sentences = {sentence for pair in held for sentence in pair}
+    target, source = ([line for line in side if line not in held_sentences] for side in text)
     masked = LanguageModelling(backbone, target, source, config, runtime)
-    judging = set(masked.held_out)
-    train = [pair for pair in train if judging.isdisjoint(pair)]
+    held_lines = set(masked.held_out)
+    train = [pair for pair in train if held_lines.isdisjoint(pair)]
     return Joint(masked, Alignment(backbone, (train, held), config, runtime), config.alignment_weight)
