@@ -295,8 +295,9 @@ class PromptClassifier(Saved):
 
     @property
     def uniform_prior(self) -> dict[str, float]:
-        """All labels alike, but for those of which a head without label words has seen no example."""
-        seen = None if self.head is None or self.report is None else self.report.labels
+        """All labels alike, but for those that it has seen no example of. Label words do not help these: training on
+        the others' examples has made them improbable, and an offset to meet a share would give them texts at random."""
+        seen = None if self.report is None else self.report.labels
         return {name: float(seen is None or seen.get(name, 0) > 0) for name in self.task.labels}
 
     def with_label_prior(
