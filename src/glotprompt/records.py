@@ -221,6 +221,10 @@ class Training(TextReport):
         return self.model_construct(_fields_set=set(fields), **fields)
 
 
+LOSSES = {"mlm": "MLM loss", "clm": "loss per token", "spans": "span loss", "alignment": "alignment loss"}
+"""The held-out loss of stage 1, by objective."""
+
+
 class AdaptReport(Training):
     """Report of stage 1."""
 
@@ -252,6 +256,11 @@ class AdaptReport(Training):
     def objective(self) -> str:
         """That of its config."""
         return str(self.config.get("objective"))
+
+    @property
+    def loss_name(self) -> str:
+        """What its held-out loss is, in print."""
+        return LOSSES.get(self.objective, "MLM and alignment loss")
 
 
 class Combined(Record):

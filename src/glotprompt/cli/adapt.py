@@ -16,7 +16,7 @@ from glotprompt.cli.decontamination import Stage1Text, parallel_text, stage1_tex
 from glotprompt.cli.files import check_reading
 from glotprompt.cli.screen import check_output, definitions, note, suggest, write_json
 from glotprompt.cli.settings import settings
-from glotprompt.cli.tables import LOSSES, warn
+from glotprompt.cli.tables import warn
 from glotprompt.config import AdaptConfig, RuntimeConfig
 from glotprompt.data import MAX_LINES
 from glotprompt.data.datasets.catalog import parse_reference
@@ -29,6 +29,7 @@ from glotprompt.methods import METHODS, method_of_adapt
 from glotprompt.model.backbone import Backbone
 from glotprompt.model.loading import MINI, MINI_SENTENCE
 from glotprompt.records import (
+    LOSSES,
     AlignmentScores,
     Decontamination,
     HeldOutScores,

@@ -9,7 +9,6 @@ from typing import Any
 
 from glotprompt.cli.declare import Params
 from glotprompt.cli.screen import definitions, say
-from glotprompt.cli.tables import LOSSES
 from glotprompt.config import AdaptConfig, TuneConfig
 from glotprompt.data.languages import NOT_NAMED, name_of, same_language
 from glotprompt.errors import ArtifactError, counted
@@ -67,8 +66,7 @@ def _about(metadata: Mapping[str, Any], report: Stage1Report | TuneReport | None
         about["training"] = f"{steps}, {duration(report.seconds)}, {report.precision}"
     if isinstance(report, AdaptReport):
         before, after = report.held_out_before, report.held_out_after
-        name = LOSSES.get(report.objective, "MLM and alignment loss")
-        about[name] = f"{before.loss:.3f} before, {after.loss:.3f} after (held-out text)"
+        about[report.loss_name] = f"{before.loss:.3f} before, {after.loss:.3f} after (held-out text)"
         if isinstance(before, NextTokenScores) and isinstance(after, NextTokenScores):
             about["bits per byte"] = f"{before.bits_per_byte:.3f} before, {after.bits_per_byte:.3f} after"
         if isinstance(before, AlignmentScores) and isinstance(after, AlignmentScores):

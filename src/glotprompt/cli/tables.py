@@ -26,10 +26,6 @@ class Screen(Console):
             yield Segment(text if control else "\n".join(map(visible, text.split("\n"))), style, control)
 
 
-LOSSES = {"mlm": "MLM loss", "clm": "loss per token", "spans": "span loss", "alignment": "alignment loss"}
-"""The held-out loss of stage 1, by objective."""
-
-
 def console() -> Console:
     """Rich tables on standard output; when piped, plain text that is not folded to 80 characters."""
     plain: dict[str, Any] = {} if sys.stdout.isatty() else {"width": 200, "color_system": None}

@@ -90,8 +90,7 @@ def _losses(stage1: Stage1Report | None, report: TuneReport | None) -> list[str]
     lines: list[str] = []
     if isinstance(stage1, AdaptReport):
         before, after = stage1.held_out_before, stage1.held_out_after
-        name = "alignment loss" if isinstance(after, AlignmentScores) else "MLM loss"
-        lines.append(f"Held-out {name}: {before.loss:.3f} before, {after.loss:.3f} after stage 1.")
+        lines.append(f"Held-out {stage1.loss_name}: {before.loss:.3f} before, {after.loss:.3f} after stage 1.")
         if isinstance(before, AlignmentScores) and isinstance(after, AlignmentScores):
             lines.append(
                 f"Held-out translations found: {before.retrieval:.1f} % before, {after.retrieval:.1f} % after, of"
