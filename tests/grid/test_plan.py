@@ -429,6 +429,13 @@ def test_a_system_has_settings_of_its_own(with_systems: Path) -> None:
     assert str(other).startswith("adapt soft-prompt to "), "a plain method has no name of its own"
 
 
+def test_a_system_with_its_own_preset_reads_as_many_examples_as_the_others(with_systems: Path) -> None:
+    plan = planned(with_systems, with_systems.parent, "tune.most_per_label=3", "tune.max_length=99")
+    tuned = {str(step): step.config for step in plan.steps.values() if isinstance(step, TuneStep)}
+    assert {config.most_per_label for config in tuned.values()} == {3}
+    assert [config.max_length == 99 for name, config in tuned.items() if "(aligned)" in name] == [False]
+
+
 def test_what_varies_stands_above_a_system_s_own_settings(with_systems: Path) -> None:
     plan = planned(with_systems, with_systems.parent, 'methods=["aligned"]', "varies.adapt.steps=[3, 4]")
     assert [step.config.steps for step in plan.steps.values() if isinstance(step, AdaptStep)] == [3, 4]

@@ -78,8 +78,8 @@ class System(Config):
     model: str | None = None
     """The backbone."""
     preset: str | None = None
-    """Settings to start from, instead of the experiment's `preset`, `adapt` and `tune`; "alignment" aligns on
-    `pairs`."""
+    """Settings to start from, instead of the experiment's `preset`, `adapt` and `tune` (but for the number of labelled
+    examples); "alignment" aligns on `pairs`."""
     seeds: tuple[int, ...] | None = None
     """Seeds of both stages."""
     centred: bool = False

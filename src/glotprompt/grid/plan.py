@@ -23,6 +23,9 @@ from glotprompt.task import Task
 OpenBackbone = Callable[[str, Experiment], tuple[PlannedBackbone, int]]
 """Takes a model's name and the experiment that uses it; gives the backbone and its number of layers."""
 
+_AMOUNTS = ("most_per_label", "shots_per_class")
+"""Settings that say how many examples are read."""
+
 
 @dataclass
 class Plan:
@@ -369,12 +372,14 @@ class _Planner:
         return TuneConfig(**settings)
 
     def _settings(self, way: _Way, stage: Stage, method: str, varied: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """Settings, later ones override earlier ones. A system's own preset replaces all settings of the experiment."""
-        name = way.system.preset
-        settings: list[Mapping[str, Any]] = [preset(name or self.experiment.preset, stage, method)]
-        if name is None:
-            settings.append(getattr(self.experiment, stage))
-        return [*settings, getattr(way.system, stage), _of(stage, varied)]
+        """Settings, later ones override earlier ones. A system's own preset replaces those of the experiment, but for
+        how many examples are read: all systems learn from the same."""
+        own = way.system.preset
+        shared: Mapping[str, Any] = getattr(self.experiment, stage)
+        if own is not None:
+            shared = {name: value for name, value in shared.items() if name in _AMOUNTS}
+        first = preset(own or self.experiment.preset, stage, method)
+        return [first, shared, getattr(way.system, stage), _of(stage, varied)]
 
 
 def _reads_source(config: AdaptConfig) -> bool:
