@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from glotprompt.data.datasets.catalog import DATASETS
 from glotprompt.data.languages import (
     FAMILIES,
+    Verdict,
     checked_code,
     exposure,
     exposure_family,
     language,
     name_of,
     same_language,
-    seen_by,
 )
 from glotprompt.data.pretraining import lists_of, text_lists
 from glotprompt.errors import ConfigError, DataError
@@ -42,46 +44,42 @@ def test_every_list_has_a_source_and_codes_that_look_right() -> None:
 
 
 def test_unseen_languages_of_the_paper() -> None:
-    news = [code for code in DATASETS["masakhanews"].languages if not seen_by(code, "xlm-r")]
+    news = [code for code in DATASETS["masakhanews"].languages if exposure(code, "xlm-r").verdict == "unseen"]
     assert news == ["ibo", "lin", "lug", "pcm", "run", "sna", "tir", "yor"]
     for code in DATASETS["americasnli"].languages:
-        assert seen_by(code, "xlm-r") is False
-        assert seen_by(code, "mbert") is False
-        assert seen_by(code, "mmbert") is True
-    assert [code for code in news if seen_by(code, "mbert")] == ["yor"]
-    assert [seen_by(code, "glot500") for code in ("quy", "bzd", "nah", "oto", "tar")] == [
-        True,
-        False,
-        None,
-        None,
-        False,
+        assert [exposure(code, family).verdict for family in ("xlm-r", "mbert", "mmbert")] == [
+            *("unseen", "unseen", "read")
+        ]
+    assert [code for code in news if exposure(code, "mbert").verdict != "unseen"] == ["yor"]
+    assert [exposure(code, "glot500").verdict for code in ("quy", "bzd", "nah", "oto", "tar")] == [
+        *("read", "unseen", "not known", "not known", "unseen")
     ]
 
 
 @pytest.mark.parametrize(
-    ("code", "family", "expected"),
+    ("code", "family", "verdict"),
     [
-        ("hau", "mmbert", None),  # missing from the published counts
-        ("hau", "mbert", False),
-        ("swh", "xlm-r", True),  # the standard variety of swa
-        ("sw", "xlm-r", True),
-        ("arz", "xlm-r", None),  # some Arabic was read, nobody knows how much of it Egyptian
-        ("arz", "mmbert", True),
-        ("azb", "mbert", True),
-        ("ace-Arab", "mmbert", None),  # its other script
-        ("zho-Hant", "xlm-r", True),
-        ("zho_Hant", "mmbert", None),
-        ("nor", "mbert", True),  # listed as nob and nno
-        ("aym", "mmbert", True),
-        ("bre", "glot500", True),  # goes on from XLM-R; no dataset has Breton
-        ("bre", "mmbert", None),
-        ("qqq", "xlm-r", None),
-        ("pt-BR", "xlm-r", True),
-        ("zh-Hant-TW", "xlm-r", True),
+        ("hau", "mmbert", "not known"),  # missing from the published counts
+        ("hau", "mbert", "unseen"),
+        ("swh", "xlm-r", "read"),  # the standard variety of swa
+        ("sw", "xlm-r", "read"),
+        ("arz", "xlm-r", "not known"),  # some Arabic was read, nobody knows how much of it Egyptian
+        ("arz", "mmbert", "read"),
+        ("azb", "mbert", "read"),
+        ("ace-Arab", "mmbert", "not known"),  # its other script
+        ("zho-Hant", "xlm-r", "read"),
+        ("zho_Hant", "mmbert", "not known"),
+        ("nor", "mbert", "read"),  # listed as nob and nno
+        ("aym", "mmbert", "read"),
+        ("bre", "glot500", "read"),  # goes on from XLM-R; no dataset has Breton
+        ("bre", "mmbert", "not known"),
+        ("qqq", "xlm-r", "not known"),
+        ("pt-BR", "xlm-r", "read"),
+        ("zh-Hant-TW", "xlm-r", "read"),
     ],
 )
-def test_seen_by(code: str, family: str, expected: bool | None) -> None:
-    assert seen_by(code, family) is expected
+def test_verdicts(code: str, family: str, verdict: str) -> None:
+    assert exposure(code, family).verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -126,7 +124,6 @@ def test_what_mini_has_read(code: str, verdict: str, evidence: str) -> None:
     assert bool(found.evidence) == bool(evidence)
     for parent in ("multilingual-e5", "mini-sentence"):  # what mini read besides is in CC100, or was not recorded
         assert exposure(code, parent).verdict == verdict
-    assert seen_by(code, "mini") is {"unseen": False, "not known": None}.get(verdict, True)
 
 
 def test_mini_and_its_parent_have_read_the_same_languages() -> None:
@@ -165,7 +162,7 @@ def test_every_language_of_every_dataset_has_a_row() -> None:
     for dataset in DATASETS.values():
         for code in dataset.languages:
             assert language(code).name
-            assert all(seen_by(code, family) in (True, False, None) for family in FAMILIES)
+            assert all(exposure(code, family).verdict in get_args(Verdict) for family in FAMILIES)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +204,7 @@ def test_mistakes() -> None:
     with pytest.raises(DataError, match=r"'quy-Arab' is not in languages\.tsv"):
         language("quy-Arab")
     with pytest.raises(ConfigError, match=r"family='xlmr' is not known\. Did you mean 'xlm-r'\?"):
-        seen_by("quy", "xlmr")
+        exposure("quy", "xlmr")
 
 
 @pytest.mark.parametrize("code", ["nya", "lg", "gaa", "ace-Arab", "ace_Arab", "crk-Cans", "pt-BR", "nah", "qaa"])

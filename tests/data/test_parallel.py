@@ -13,7 +13,7 @@ from glotprompt.data.check import check
 from glotprompt.data.datasets.bitext import verse_id
 from glotprompt.data.datasets.catalog import dataset, parse_reference
 from glotprompt.data.decontamination import evaluation_beside, evaluation_set, held_out_ids
-from glotprompt.data.pairs import check_pairs, out_of_step, shared_words, stage1_pairs, without_ids
+from glotprompt.data.pairs import check_pairs, out_of_step, shared_words, stage1_pairs
 from glotprompt.data.parallel import read_parallel
 from glotprompt.data.readers.records import Pair
 from glotprompt.data.readers.tables import ReadOptions
@@ -224,9 +224,6 @@ def test_the_length_ratio_is_measured_against_the_texts_own() -> None:
     pairs = [Pair("x" * 100 + f" {number}", "y" * 9 + f"{number}") for number in range(10, 30)]
     odd = Pair("z" * 100, "w" * 90)
     assert check_pairs([*pairs, odd]).pairs == pairs
-    assert check_pairs([*pairs, odd], length_factor=20).pairs == [*pairs, odd]
-    with pytest.raises(ConfigError, match="length_factor is 1"):
-        check_pairs(pairs, length_factor=1)
 
 
 def test_when_nothing_is_left() -> None:
@@ -270,8 +267,6 @@ def test_verses_by_number() -> None:
     assert [verse_id(name) for name in ("55002024", "1001001", "40.1.1", "12", "GEN 1:1")] == [
         *("55.2.24", "1.1.1", "40.1.1", "12", "GEN 1:1"),
     ]
-    pairs = [Pair("a", "b", name) for name in ("40.1.1", "41.2.3", "66.22.21")]
-    assert without_ids(pairs, {"41002003", "40.1.2"}) == [pairs[0], pairs[2]]
 
 
 # --- what is scored -----------------------------------------------------------------------------------------------

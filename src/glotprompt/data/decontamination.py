@@ -44,7 +44,7 @@ class Overlap:
     same: int = 0
     """Texts identical to one of the set: the same letters, marks and digits in NFKC, ignoring case."""
     shared: int = 0
-    """Other texts that share `ngram` words in a row with one of the set."""
+    """Other texts that share `NGRAM` words in a row with one of the set."""
     examples: list[int] = field(default_factory=list[int])
     """Indices of the first few of both among the checked texts."""
 
@@ -55,14 +55,13 @@ class OverlapReport:
 
     overlaps: dict[str, Overlap]
     """Overlaps by evaluation set. A text that overlaps with two sets counts in both."""
-    ngram: int
     num_kept: int = 0
     num_removed: int = 0
 
     def sentence(self) -> str:
         """The report in one line."""
         counts = [
-            f"{name}: {overlap.same:,} the same, {overlap.shared:,} sharing {self.ngram} words in a row"
+            f"{name}: {overlap.same:,} the same, {overlap.shared:,} sharing {NGRAM} words in a row"
             f" (the first is text {overlap.examples[0] + 1:,})"
             for name, overlap in self.overlaps.items()
             if overlap.examples
@@ -75,7 +74,7 @@ class OverlapReport:
     def to_json(self) -> dict[str, Any]:
         """The report as a JSON value for saved files."""
         sets = {name: {"same": overlap.same, "shared": overlap.shared} for name, overlap in self.overlaps.items()}
-        return {"ngram": self.ngram, "kept": self.num_kept, "removed": self.num_removed, "held_out": sets}
+        return {"ngram": NGRAM, "kept": self.num_kept, "removed": self.num_removed, "held_out": sets}
 
 
 @dataclass(slots=True)
@@ -91,23 +90,21 @@ class OverlapCheck:
     `held_out` has the texts of each evaluation set by name; `report` is updated with every text.
     """
 
-    def __init__(self, held_out: Mapping[str, Sequence[str]], ngram: int = NGRAM) -> None:
-        if ngram < 1:
-            raise ConfigError(f"ngram is {ngram}; expected 1 word or more.")
-        self.report = OverlapReport({name: Overlap() for name in held_out}, ngram)
+    def __init__(self, held_out: Mapping[str, Sequence[str]]) -> None:
+        self.report = OverlapReport({name: Overlap() for name in held_out})
         self._same: dict[str, set[str]] = {}
         self._shared: dict[tuple[str, ...], set[str]] = {}
         for name, items in held_out.items():
             for item in items:
                 found = words(item)
                 self._same.setdefault("".join(found), set()).add(name)
-                for gram in _grams(_tokens(found), ngram):
+                for gram in _grams(_tokens(found)):
                     self._shared.setdefault(gram, set()).add(name)
         self._same.pop("", None)
         self._vocabulary = {word for gram in self._shared for word in gram}
 
     def holds(self, text: str) -> bool:
-        """Whether a text occurs in an evaluation set, or shares `ngram` words in a row with it; counted in `report`."""
+        """Whether a text occurs in an evaluation set, or shares `NGRAM` words in a row with it; counted in `report`."""
         report = self.report
         found = words(text)
         same = self._same.get("".join(found), set[str]())
@@ -124,23 +121,22 @@ class OverlapCheck:
         return overlaps
 
     def _sets_sharing(self, tokens: list[str]) -> set[str]:
-        ngram = self.report.ngram
-        # Any `ngram` words in a row include one of these, so most texts need no further check.
-        if self._vocabulary.isdisjoint(tokens[ngram - 1 :: ngram]):
+        # Any `NGRAM` words in a row include one of these, so most texts need no further check.
+        if self._vocabulary.isdisjoint(tokens[NGRAM - 1 :: NGRAM]):
             return set()
-        return set[str]().union(*(self._shared[gram] for gram in _grams(tokens, ngram) if gram in self._shared))
+        return set[str]().union(*(self._shared[gram] for gram in _grams(tokens) if gram in self._shared))
 
 
-def without_overlap(texts: Sequence[str], held_out: Mapping[str, Sequence[str]], ngram: int = NGRAM) -> CleanText:
-    """Remove texts that occur in an evaluation set, or share `ngram` words in a row with it.
+def without_overlap(texts: Sequence[str], held_out: Mapping[str, Sequence[str]]) -> CleanText:
+    """Remove texts that occur in an evaluation set, or share `NGRAM` words in a row with it.
 
     `held_out` has the texts of each evaluation set by name. Texts without letters or digits are never removed. The time
     is linear in the number of words.
     """
-    check = OverlapCheck(held_out, ngram)
+    check = OverlapCheck(held_out)
     rest = [text for text in texts if not check.holds(text)]
     report = check.report
-    return CleanText(report.overlaps, report.ngram, report.num_kept, report.num_removed, rest)
+    return CleanText(report.overlaps, report.num_kept, report.num_removed, rest)
 
 
 def _tokens(found: list[str]) -> list[str]:
@@ -154,8 +150,8 @@ def _tokens(found: list[str]) -> list[str]:
     return tokens
 
 
-def _grams(tokens: list[str], ngram: int) -> list[tuple[str, ...]]:
-    return [tuple(tokens[start : start + ngram]) for start in range(len(tokens) - ngram + 1)]
+def _grams(tokens: list[str]) -> list[tuple[str, ...]]:
+    return [tuple(tokens[start : start + NGRAM]) for start in range(len(tokens) - NGRAM + 1)]
 
 
 # ---------------------------------------------------------------------------------------------------------------

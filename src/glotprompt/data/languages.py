@@ -248,12 +248,6 @@ def exposure(code: str, family: str) -> Exposure:
     )
 
 
-def seen_by(code: str, family: str) -> bool | None:
-    """Whether a family's training text, of pre-training or later, has the language; None if not known."""
-    verdict = exposure(code, family).verdict
-    return None if verdict == "not known" else verdict != "unseen"
-
-
 def genealogy(code: str) -> str | None:
     """The language family (families.toml); None for a language that is not in there."""
     text = files("glotprompt.data").joinpath("families.toml").read_text(encoding="utf-8")

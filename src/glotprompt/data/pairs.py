@@ -13,12 +13,12 @@ from typing import Any, Literal
 import numpy as np
 
 from glotprompt.data.datasets.bitext import verse_id
-from glotprompt.data.decontamination import NGRAM, OverlapCheck, OverlapReport, held_out_ids, held_out_texts
+from glotprompt.data.decontamination import OverlapCheck, OverlapReport, held_out_ids, held_out_texts
 from glotprompt.data.readers.lines import is_blank
 from glotprompt.data.readers.normalise import letters
 from glotprompt.data.readers.records import Pair
 from glotprompt.data.sources import Reading, pairs_of
-from glotprompt.errors import ConfigError, DataError
+from glotprompt.errors import DataError
 
 LENGTH_FACTOR = 4.0
 """Largest factor between the length ratio of a pair and the median ratio. Moses' clean-corpus-n drops pairs
@@ -124,20 +124,15 @@ def check_pairs(
     pairs: Sequence[Pair],
     held_out: Mapping[str, Sequence[str]] | None = None,
     held_out_ids: Collection[str] = (),
-    *,
-    length_factor: float = LENGTH_FACTOR,
-    ngram: int = NGRAM,
 ) -> CheckedPairs:
     """The pairs to train on, in order.
 
     Removed, in this order: pairs named in `held_out_ids` (Bible verses as 55.2.24 or 55002024); with an empty side;
     with the same letters and digits on both sides; that repeat an earlier one; whose lengths in characters have a ratio
-    more than `length_factor` times above or below the median ratio; and those of which either side is a text of
-    `held_out` (texts by the name of their evaluation set) or shares `ngram` words in a row with one. Stretches that
+    more than `LENGTH_FACTOR` times above or below the median ratio; and those of which either side is a text of
+    `held_out` (texts by the name of their evaluation set) or shares `NGRAM` words in a row with one. Stretches that
     look out of step are reported, not removed. Raises `DataError` when nothing is left.
     """
-    if not length_factor > 1:
-        raise ConfigError(f"length_factor is {length_factor}; expected a number above 1.")
     report = PairReport(len(pairs), out_of_step=out_of_step(pairs))
     rest = _with(pairs, report, "a held-out verse", _match_ids(pairs, held_out_ids))
     rest = _with(rest, report, "an empty side", [is_blank(pair.source) or is_blank(pair.target) for pair in rest])
@@ -147,9 +142,9 @@ def check_pairs(
     keys = [key for key, untranslated in zip(keys, same, strict=True) if not untranslated]
     first = {key: index for index, key in reversed(list(enumerate(keys)))}
     rest = _with(rest, report, "a repeat", [first[key] < index for index, key in enumerate(keys)])
-    rest = _with(rest, report, "a length ratio far off", _far_off(rest, length_factor, report))
+    rest = _with(rest, report, "a length ratio far off", _far_off(rest, report))
     if held_out:
-        checks = {side: OverlapCheck(held_out, ngram) for side in ("source", "target")}
+        checks = {side: OverlapCheck(held_out) for side in ("source", "target")}
         # Both sides are always checked, so that the counts are those of the whole text.
         scored = [any([checks["source"].holds(pair.source), checks["target"].holds(pair.target)]) for pair in rest]
         report.overlaps = {side: check.report for side, check in checks.items()}
@@ -171,11 +166,6 @@ def stage1_pairs(
         held_out = held_out_texts(sources, scored, reading, parallel=True)
         ids = set[str]().union(*(held_out_ids(source, reading.data_dir, reading.report) for source in sources))
     return check_pairs(pairs_of(sources, reading), held_out, ids)
-
-
-def without_ids(pairs: Sequence[Pair], ids: Collection[str]) -> list[Pair]:
-    """The pairs whose id is not in `ids` (Bible verses as 55.2.24 or 55002024)."""
-    return [pair for pair, named in zip(pairs, _match_ids(pairs, ids), strict=True) if not named]
 
 
 def shared_words(target_sides: Iterable[str], texts: Iterable[str]) -> float:
@@ -246,13 +236,13 @@ def _match_ids(pairs: Sequence[Pair], ids: Collection[str]) -> list[bool]:
     return [verse_id(pair.id) in names for pair in pairs]
 
 
-def _far_off(pairs: Sequence[Pair], factor: float, report: PairReport) -> list[bool]:
+def _far_off(pairs: Sequence[Pair], report: PairReport) -> list[bool]:
     if not pairs:
         return []
     ratios = np.array([len(pair.target.strip()) / len(pair.source.strip()) for pair in pairs])
     median = float(np.median(ratios))
     report.length_ratio = round(median, 3)
-    return [not median / factor <= ratio <= median * factor for ratio in ratios.tolist()]
+    return [not median / LENGTH_FACTOR <= ratio <= median * LENGTH_FACTOR for ratio in ratios.tolist()]
 
 
 def _with(pairs: Sequence[Pair], report: PairReport, reason: Reason, unfit: Sequence[bool]) -> list[Pair]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -79,11 +78,8 @@ OLD_NAMES = {
 }
 
 
-def to_adapter_hub(
-    adapter: Adapter, backbone: Backbone, folder: str | Path, name: str, *, safetensors: bool = True
-) -> Path:
-    """Write an adapter of `backbone` as a folder for `load_adapter(folder, use_safetensors=True)`; with
-    `safetensors=False` as a pickle, which that function expects by default.
+def to_adapter_hub(adapter: Adapter, backbone: Backbone, folder: str | Path, name: str) -> Path:
+    """Write an adapter of `backbone` as a folder for `load_adapter(folder, use_safetensors=True)`.
 
     `name` is that of the adapter inside the library: letters, digits, - and _ (`ConfigError`)."""
     if not re.fullmatch(r"[\w-]+", name):
@@ -109,8 +105,7 @@ def to_adapter_hub(
     values = adapter.tensors()
     tensors = {f"{prefix}.{key}": values[ours].detach().cpu() for ours, key in library_names(adapter, name).items()}
     folder = Path(folder)
-    weights = save(tensors) if safetensors else _pickle(tensors)
-    atomic.write(folder / (WEIGHTS if safetensors else PICKLED), weights)
+    atomic.write(folder / WEIGHTS, save(tensors))
     atomic.write(folder / CONFIG, json.dumps(theirs, indent=2, sort_keys=True))
     return folder
 
@@ -273,9 +268,3 @@ def _weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
         if not tensor.is_floating_point() or not is_finite(tensor.float()):
             raise ArtifactError(f"{path}: {key} is {tensor.dtype} or holds NaN or infinity; copy or make it again")
     return path, cast(dict[str, Tensor], weights)
-
-
-def _pickle(tensors: dict[str, Tensor]) -> bytes:
-    buffer = BytesIO()
-    torch.save(tensors, buffer)
-    return buffer.getvalue()
