@@ -454,7 +454,6 @@ def test_control_characters_never_reach_the_terminal_raw(
         (["predict"], ("on_bad_row", "skip"), "--on-bad-row skip"),
         (["grid"], ("steps", "300"), "steps=300"),
         (["compare"], ("held_out", None), "--held-out or --target-labels"),
-        (["adapt"], ("source_column", None), "the word source in the header line"),
     ],
 )
 def test_settings_are_named_as_the_command_line_has_them(

@@ -74,25 +74,16 @@ def test_tables_with_a_header(tmp_path: Path) -> None:
         tmp_path / "a.csv", 'target,n,source\nKukugwa mvula.,1,It rains.\n"Anati ""ayi"".",2,"He said ""no""."\n'
     )
     assert read_parallel(csv) == [ONE, TWO]
-    assert read_parallel(csv, row_id="n") == [Pair(ONE.source, ONE.target, "1"), Pair(TWO.source, TWO.target, "2")]
     named = write(tmp_path / "b.tsv", "eng\tnya\nIt rains.\tKukugwa mvula.\n")
-    assert read_parallel(named, "eng", "nya") == [ONE]
-    with pytest.raises(DataError, match=r"no column 'nyaa'\. Did you mean 'nya'\?.*target_column="):
-        read_parallel(named, "eng", "nyaa")
-    half = write(tmp_path / "c.tsv", "source\tnya\nIt rains.\tKukugwa mvula.\n")
-    with pytest.raises(DataError, match="no column 'target'"):
+    half = write(tmp_path / "c.tsv", "source\ttarge\nIt rains.\tKukugwa mvula.\n")
+    remedy = "Did you mean 'targe'\\?.* Name the right one with the word target in the header line, or, when"
+    with pytest.raises(DataError, match=rf"no column 'target'\. {remedy}"):
         read_parallel(half)
     wide = write(tmp_path / "d.tsv", "40.1.1\tIt rains.\tKukugwa mvula.\n")
     with pytest.raises(DataError, match=r"no column 'source'.*columns="):
         read_parallel(wide)
-    read = read_parallel(wide, row_id="verse", options=ReadOptions(columns=["verse", "source", "target"]))
-    assert read == [Pair(ONE.source, ONE.target, "40.1.1")]
-    assert read_parallel([csv, named], source_column=None, options=ReadOptions(columns=None)) == [
-        ONE,
-        TWO,
-        Pair("eng", "nya"),
-        ONE,
-    ]
+    assert read_parallel(wide, options=ReadOptions(columns=["verse", "source", "target"])) == [ONE]
+    assert read_parallel([csv, named]) == [ONE, TWO, Pair("eng", "nya"), ONE]
 
 
 def test_json_lines_and_parquet(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ _ARGUMENTS = {
     "adapted": "--prompt FILE", "premise": "--premise-column", "hypothesis": "--hypothesis-column",
     "minutes": "--minutes", "target_labels": "--target-labels", "label_prior": "--label-prior LABEL=NUMBER,...",
     "keep": "--keep", "rounds": "--rounds",
-    "source_column": "the word source in the header line", "target_column": "the word target in the header line",
 }  # fmt: skip
 """Arguments that are no settings of a stage, and their options."""
 _STAGES = ("adapt", "tune", "doctor")

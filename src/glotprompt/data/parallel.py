@@ -3,7 +3,7 @@ filters it for training."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from glotprompt.data.datasets import catalog
@@ -19,22 +19,19 @@ _SIDES = ("source", "target")
 
 def read_parallel(
     sources: str | Path | Sequence[str | Path],
-    source_column: str | None = None,
-    target_column: str | None = None,
     *,
-    row_id: str | None = None,
     data_dir: str | Path | None = None,
     revision: str | None = None,
     options: ReadOptions = USUAL,
 ) -> list[Pair]:
     """Every pair in its order, repeats and pairs with a blank side included, of
 
-    - tables (.tsv, .csv, .jsonl, each also with .gz, or .parquet): the columns "source" and "target", or those named.
-      A tsv or csv of two columns without such a header is pairs from its first line;
+    - tables (.tsv, .csv, .jsonl, each also with .gz, or .parquet): the columns "source" and "target". A tsv or csv of
+      two columns without such a header is pairs from its first line;
     - references such as bible_verses:glv, mafand:lug or americasnlp2021:aym (`data_dir` and `revision` are for these);
     - exactly two files of plain text, first the source language's, line by line.
 
-    Ids are the cells of the column `row_id`, and a dataset's own. `options` say how files are read.
+    Ids are a dataset's own; pairs of files have none. `options` say how files are read.
     """
     names = [sources] if isinstance(sources, str | Path) else list(sources)
     if not names:
@@ -52,7 +49,7 @@ def read_parallel(
         pairs = list[Pair]()
         for word, reference in zip(names, references, strict=True):
             if reference is None:
-                pairs += _table_pairs(word, (source_column, target_column), row_id, options)
+                pairs += _table_pairs(word, options)
             else:
                 pairs += reference.dataset.pairs(
                     reference.language,
@@ -77,47 +74,35 @@ def _expect_two(names: Sequence[str | Path], plain: Sequence[str | Path]) -> Non
     )
 
 
-def _table_pairs(
-    source: str | Path, named: tuple[str | None, str | None], row_id: str | None, options: ReadOptions
-) -> list[Pair]:
+def _table_pairs(source: str | Path, options: ReadOptions) -> list[Pair]:
     table = read_table(source, options)
-    sides = [name or side for name, side in zip(named, _SIDES, strict=True)]
+    sides: Collection[str] = _SIDES
     pairs: list[Pair] = []
-    if _is_headless(table, sides, named, row_id, source, options):
+    if _is_headless(table, source, options):
         # The first line was read as a header, but is the first pair.
-        sides = list(table.columns)
+        sides = table.columns
         pairs.append(Pair(*sides))
         if options.report is not None:
             options.report(
                 f"{table.name}: no header line with {' and '.join(_SIDES)}, so its two columns are these, and the first"
                 " line is a pair"
             )
-    for column, option in zip((*sides, row_id), ("source_column", "target_column", "row_id"), strict=True):
-        if column is not None:
-            table.require(column, option)
+    for column in sides:
+        table.require(column)
     for row in table.rows:
         cells = [_cell(row, column) for column in sides]
-        name = "" if row_id is None else str(row.values.get(row_id) or "")
         if None in cells:
             table.bad.add(row.line, f"a value that is not text in the columns {' and '.join(sides)}")
         else:
-            pairs.append(Pair(cells[0] or "", cells[1] or "", name))
+            pairs.append(Pair(cells[0] or "", cells[1] or ""))
     table.bad.finish(len(pairs), "pairs")
     return pairs
 
 
-def _is_headless(
-    table: Table[tuple[Row, ...]],
-    sides: Sequence[str],
-    named: tuple[str | None, str | None],
-    row_id: str | None,
-    source: str | Path,
-    options: ReadOptions,
-) -> bool:
+def _is_headless(table: Table[tuple[Row, ...]], source: str | Path, options: ReadOptions) -> bool:
     """Whether a tsv or csv has no header: two cells in its first line, neither of which names a side."""
     written = options.columns is None and format_of(source, options) in ("tsv", "csv")
-    nothing_named = named == (None, None) and row_id is None
-    return written and nothing_named and len(table.columns) == 2 and set(sides).isdisjoint(table.columns)
+    return written and len(table.columns) == 2 and set(_SIDES).isdisjoint(table.columns)
 
 
 def _cell(row: Row, column: str) -> str | None:

@@ -121,8 +121,8 @@ class Table(Generic[_Rows]):
     has_header: bool = True
     """Whether the first line names the columns; not in JSON lines and parquet."""
 
-    def require(self, column: str, option: str) -> None:
-        """Raise if `column`, which the user named with `option`, is missing or occurs twice."""
+    def require(self, column: str, option: str | None = None) -> None:
+        """Raise if `column`, which `option` named (None: which is always called so), is missing or occurs twice."""
         if column in self.repeated:
             headless = f", or, when the file has no header line, name the columns with {read_option('columns')}"
             headless *= self.has_header
@@ -132,9 +132,10 @@ class Table(Generic[_Rows]):
                 raise DataError(f"{several}.")
             headless = f", or, when the file has no header line, name them all with {read_option('columns')}"
             headless *= self.has_header
+            named = f"the word {column} in the header line" if option is None else setting(option)
             raise DataError(
                 f"{self.name}: no column {column!r}.{nearest(column, self.columns)} It has: "
-                f"{', '.join(self.columns)}. Name the right one with {setting(option)}{headless}."
+                f"{', '.join(self.columns)}. Name the right one with {named}{headless}."
             )
 
 
