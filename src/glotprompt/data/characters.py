@@ -7,7 +7,6 @@ exactly, except lines with a character of an irreversible entry.
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections import Counter
@@ -18,7 +17,6 @@ from typing import Any
 
 from glotprompt.data.readers.files import read_mapping
 from glotprompt.errors import DataError
-from glotprompt.storage import atomic
 
 _GLOTTAL = "a glottal stop or apostrophe"
 _LETTER = "a letter of the same shape or sound"
@@ -122,19 +120,6 @@ class CharacterMap:
         """The map in a file's metadata; older files have none."""
         stored = metadata.get("characters")
         return None if stored is None else cls.from_dict(stored)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the table as TOML, or as JSON for the ending .json: an editable file for `load`."""
-        path = Path(path)
-        if path.suffix.lower() == ".json":
-            table = {entry.character: entry.spelling for entry in self.rewritings}
-            return atomic.write(path, json.dumps(table, indent=2) + "\n")
-        lines = [f"# {name_of(character)}: nothing known is near" for character in self.left]
-        for entry in self.rewritings:
-            back = "" if entry.reversible else "; not reversible"
-            lines.append(f"# {name_of(entry.character)}: {entry.reason}{back}")
-            lines.append(f"{_toml(entry.character)} = {_toml(entry.spelling)}")
-        return atomic.write(path, "\n".join([*lines, ""]))
 
     @classmethod
     def load(cls, path: str | Path, texts: Sequence[str] = ()) -> CharacterMap:
@@ -258,16 +243,3 @@ def _refuse_unclear(table: Mapping[str, str]) -> None:
             raise DataError(
                 f"{character!r} becomes {spelling!r}, which holds {again!r}, itself rewritten; write the final spelling"
             )
-
-
-def _toml(value: str) -> str:
-    """A TOML string; invisible characters and combining marks are written as code points."""
-    escapes = (
-        f"\\U{ord(one):08X}"
-        if unicodedata.combining(one) or not one.isprintable()
-        else f"\\{one}"
-        if one in '"\\'
-        else one
-        for one in value
-    )
-    return f'"{"".join(escapes)}"'
