@@ -32,7 +32,7 @@ Chapter = tuple[int, int]
 """(book, chapter), both from 1."""
 
 Role = Literal["labelled_a", "labelled_b", "source_dev", "target_dev", "target_test"]
-"""Role of a chapter with a genre. The labelled chapters are two halves for `disjoint_source`."""
+"""Role of a chapter with a genre. Both halves of the labelled chapters are labelled; a role's name is in seeds."""
 
 _SHARES: Mapping[Role, float] = {"target_test": 0.15, "target_dev": 0.15, "source_dev": 0.10}
 """Shares of a genre's chapters; the rest (about 60 %) is labelled."""
@@ -132,7 +132,7 @@ def verses(language: str) -> tuple[Verse, ...]:
 def chapter_roles(seed: int) -> Mapping[Chapter, Role]:
     """The role of every chapter that has a genre, by a seeded shuffle within each genre.
 
-    It depends on the seed alone. Whatever genres, passage length or balance a run asks for, a chapter that is scored as
+    It depends on the seed alone. Whatever genres or passage length a run asks for, a chapter that is scored as
     test in one run is never scored as dev, nor labelled, in another: tuning on dev cannot touch the test.
     """
     chapters = sorted({(verse.book, verse.chapter) for verse in verses(SOURCE)})
@@ -149,27 +149,19 @@ def chapter_roles(seed: int) -> Mapping[Chapter, Role]:
     return MappingProxyType(roles)
 
 
-def demo_corpus(
-    genres: Sequence[str],
-    verses_per_passage: int,
-    seed: int = 0,
-    balanced: bool = True,
-    disjoint_source: bool = False,
-) -> DemoCorpus:
+def demo_corpus(genres: Sequence[str], verses_per_passage: int, seed: int = 0) -> DemoCorpus:
     """Split the two texts into stage 1, labelled English, and dev and test passages.
 
     A passage is `verses_per_passage` consecutive verses of one chapter; a shorter rest is kept if it has at least half
-    of them. `balanced` cuts each split to the size of its smallest genre, by seed.
+    of them. Each split is cut to the size of its smallest genre, by seed.
 
     Held out: no dev or test chapter of the chosen genres is in stage 1 or in the labelled set, in either language, and
     a verse whose words (in either language) also stand in a held-out chapter is dropped from stage 1 in both.
 
     Not excluded: retellings in other words (Kings and Chronicles, the four gospels); the few verses that the labelled
-    English shares with a held-out chapter (2 Samuel 22 is Psalm 18); and, unless `disjoint_source`, that stage 1 reads
-    the Chichewa of the very chapters whose English is labelled. That text carries no label, but it makes the labelled
-    set parallel text, which most languages do not have. With `disjoint_source=True` half of those chapters are
-    labelled and stage 1 reads the Chichewa of the other half only. It costs half of the labels and a good part of
-    the Chichewa text, so compare figures with it only to figures with it.
+    English shares with a held-out chapter (2 Samuel 22 is Psalm 18); and that stage 1 reads the Chichewa of the very
+    chapters whose English is labelled. That text carries no label, but it makes the labelled set parallel text, which
+    most languages do not have.
     """
     genre_names = _check_genres(genres)
     if verses_per_passage < 1:
@@ -182,11 +174,10 @@ def demo_corpus(
 
     def passages(language: str, *purposes: Role) -> tuple[Example, ...]:
         examples = _passages(inside(language, *purposes), verses_per_passage, genre_of)
-        return tuple(_balance(examples, genre_names, seed, purposes[0]) if balanced else examples)
+        return tuple(_balance(examples, genre_names, seed, purposes[0]))
 
     repeated = _repeats_of_held_out(roles)
-    hidden: tuple[Role, ...] = ("labelled_a",) if disjoint_source else ()
-    source, target = _stage_one(SOURCE, roles, repeated, ()), _stage_one(TARGET, roles, repeated, hidden)
+    source, target = (_stage_one(language, roles, repeated) for language in (SOURCE, TARGET))
     translations = {verse.reference: verse.text for verse in target}
     return DemoCorpus(
         source_texts=tuple(verse.text for verse in source),
@@ -196,7 +187,7 @@ def demo_corpus(
             for verse in source
             if verse.reference in translations
         ),
-        labelled=passages(SOURCE, "labelled_a") if disjoint_source else passages(SOURCE, "labelled_a", "labelled_b"),
+        labelled=passages(SOURCE, "labelled_a", "labelled_b"),
         source_dev=passages(SOURCE, "source_dev"),
         target_dev=passages(TARGET, "target_dev"),
         target_test=passages(TARGET, "target_test"),
@@ -260,17 +251,12 @@ def _repeats_of_held_out(roles: Mapping[Chapter, Role]) -> frozenset[tuple[int, 
 
 
 def _stage_one(
-    language: str,
-    roles: Mapping[Chapter, Role],
-    repeated: frozenset[tuple[int, int, int]],
-    hidden: tuple[Role, ...],
+    language: str, roles: Mapping[Chapter, Role], repeated: frozenset[tuple[int, int, int]]
 ) -> tuple[Verse, ...]:
     return tuple(
         v
         for v in verses(language)
-        if not _is_held_out((v.book, v.chapter), roles)
-        and roles.get((v.book, v.chapter)) not in hidden
-        and (v.book, v.chapter, v.verse) not in repeated
+        if not _is_held_out((v.book, v.chapter), roles) and (v.book, v.chapter, v.verse) not in repeated
     )
 
 
