@@ -67,7 +67,7 @@ def stage1_texts(
     if held_out:
         for name, text in texts.items():
             if text.texts:
-                note(f"{name}: {text.sentence()}")
+                note(f"{name}: {text.report.sentence()}")
     return {code: _some_of(texts, code, params, config.seed) for code in targets}
 
 
@@ -92,7 +92,7 @@ def _some_of(texts: Mapping[str, CleanText], code: str, params: Params, seed: in
     """Sample the target's text to --text-share, and each text to --max-lines."""
     record = _switches(params)
     clean = {"target": texts[f"{code}, target text"], "source": texts["source text"]}
-    checked = {role: text.to_json() for role, text in clean.items() if text.texts and text.overlaps}
+    checked = {role: text.report.to_json() for role, text in clean.items() if text.texts and text.report.overlaps}
     if checked:
         record.setdefault("decontamination", {}).update(checked)
     lines = {role: text.texts for role, text in clean.items()}

@@ -102,9 +102,9 @@ def _target_text(task: Task, params: Params) -> tuple[list[Example], dict[str, A
     texts = inputs_of(files, how_to_read(params), task.template.fields)
     if not held_out:
         return texts, {}
-    texts, clean = decontaminated_examples(texts, held_out, "target text")
-    note(f"target text: {clean.sentence()}")
-    return texts, clean.to_json()
+    texts, report = decontaminated_examples(texts, held_out, "target text")
+    note(f"target text: {report.sentence()}")
+    return texts, report.to_json()
 
 
 def _refuse_for_characters(params: Params) -> None:

@@ -4,9 +4,9 @@ layout (`refuse_evaluation_text`) and by its content (`without_overlap`); `stage
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -31,8 +31,6 @@ _PIECE = 12
 _FIRST_UNSPACED = "\u0e00"
 """The first character of all scripts without spaces, Thai's; most texts have none from there on."""
 
-_NUM_EXAMPLES = 5
-
 # ---------------------------------------------------------------------------------------------------------------
 # By content
 
@@ -45,8 +43,8 @@ class Overlap:
     """Texts identical to one of the set: the same letters, marks and digits in NFKC, ignoring case."""
     shared: int = 0
     """Other texts that share `NGRAM` words in a row with one of the set."""
-    examples: list[int] = field(default_factory=list[int])
-    """Indices of the first few of both among the checked texts."""
+    first: int | None = None
+    """Index of the first of both among the checked texts."""
 
 
 @dataclass(slots=True)
@@ -62,9 +60,9 @@ class OverlapReport:
         """The report in one line."""
         counts = [
             f"{name}: {overlap.same:,} the same, {overlap.shared:,} sharing {NGRAM} words in a row"
-            f" (the first is text {overlap.examples[0] + 1:,})"
+            f" (the first is text {overlap.first + 1:,})"
             for name, overlap in self.overlaps.items()
-            if overlap.examples
+            if overlap.first is not None
         ]
         sets = "1 evaluation set" if len(self.overlaps) == 1 else f"{len(self.overlaps)} evaluation sets"
         total = self.num_kept + self.num_removed
@@ -77,11 +75,12 @@ class OverlapReport:
         return {"ngram": NGRAM, "kept": self.num_kept, "removed": self.num_removed, "held_out": sets}
 
 
-@dataclass(slots=True)
-class CleanText(OverlapReport):
-    """The report, with the remaining texts."""
+@dataclass(frozen=True, slots=True)
+class CleanText:
+    """The remaining texts, and the report."""
 
-    texts: list[str] = field(default_factory=list[str])
+    texts: list[str]
+    report: OverlapReport
 
 
 class OverlapCheck:
@@ -113,8 +112,8 @@ class OverlapCheck:
             overlap = report.overlaps[name]
             overlap.same += name in same
             overlap.shared += name not in same
-            if len(overlap.examples) < _NUM_EXAMPLES:
-                overlap.examples.append(report.num_kept + report.num_removed)
+            if overlap.first is None:
+                overlap.first = report.num_kept + report.num_removed
         overlaps = bool(same or shared)
         report.num_removed += overlaps
         report.num_kept += not overlaps
@@ -134,9 +133,17 @@ def without_overlap(texts: Sequence[str], held_out: Mapping[str, Sequence[str]])
     is linear in the number of words.
     """
     check = OverlapCheck(held_out)
-    rest = [text for text in texts if not check.holds(text)]
-    report = check.report
-    return CleanText(report.overlaps, report.num_kept, report.num_removed, rest)
+    return CleanText([text for text in texts if not check.holds(text)], check.report)
+
+
+def sides_overlapping(
+    pairs: Iterable[tuple[str, str]], held_out: Mapping[str, Sequence[str]]
+) -> tuple[list[bool], dict[str, OverlapReport]]:
+    """Whether either side of each pair (source, target) overlaps with evaluation text as in `without_overlap`, and the
+    reports by side. Both sides are always checked, so that the counts are those of the whole text."""
+    source, target = OverlapCheck(held_out), OverlapCheck(held_out)
+    overlaps = [any([source.holds(one), target.holds(other)]) for one, other in pairs]
+    return overlaps, {"source": source.report, "target": target.report}
 
 
 def _tokens(found: list[str]) -> list[str]:
@@ -330,11 +337,11 @@ def decontaminated(texts: Sequence[str], held_out: EvaluationText, name: str) ->
 
 def decontaminated_examples(
     examples: Sequence[Example], held_out: EvaluationText, name: str
-) -> tuple[list[Example], CleanText]:
-    """The examples none of whose texts `decontaminated` removes, and what it says of their texts."""
+) -> tuple[list[Example], OverlapReport]:
+    """The examples none of whose texts `decontaminated` removes, and its report."""
     clean = decontaminated([text for one in examples for text in one.fields.values()], held_out, name)
     texts = set(clean.texts)
-    return [one for one in examples if texts.issuperset(one.fields.values())], clean
+    return [one for one in examples if texts.issuperset(one.fields.values())], clean.report
 
 
 EvaluationText = Mapping[str, Sequence[str]] | Sequence[str]
@@ -346,13 +353,11 @@ def decontaminated_pairs(
 ) -> tuple[list[tuple[str, str]], dict[str, Any]]:
     """Pairs (source, target) without overlap with evaluation text on either side, and a report by side. Raises
     `DataError` if none remains."""
-    checks = {side: OverlapCheck(_by_name(held_out)) for side in ("source", "target")}
-    # Both sides are always checked, so that the counts are those of the whole text.
-    scored = [[check.holds(text) for check, text in zip(checks.values(), pair, strict=True)] for pair in pairs]
-    rest = [pair for pair, overlaps in zip(pairs, scored, strict=True) if not any(overlaps)]
+    scored, reports = sides_overlapping(pairs, _by_name(held_out))
+    rest = [pair for pair, overlaps in zip(pairs, scored, strict=True) if not overlaps]
     if not rest:
         raise DataError(f"all pairs are evaluation text; give others, or take some out of {setting('held_out')}")
-    return rest, {side: check.report.to_json() for side, check in checks.items()}
+    return rest, {side: report.to_json() for side, report in reports.items()}
 
 
 def _by_name(held_out: EvaluationText) -> Mapping[str, Sequence[str]]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from glotprompt.data.datasets.bitext import verse_id
-from glotprompt.data.decontamination import OverlapCheck, OverlapReport, held_out_ids, held_out_texts
+from glotprompt.data.decontamination import OverlapReport, held_out_ids, held_out_texts, sides_overlapping
 from glotprompt.data.readers.lines import is_blank
 from glotprompt.data.readers.normalise import letters
 from glotprompt.data.readers.records import Pair
@@ -89,7 +89,7 @@ class PairReport:
             f"{side} in {name}: {overlap.same + overlap.shared:,}"
             for side, report in self.overlaps.items()
             for name, overlap in report.overlaps.items()
-            if overlap.examples
+            if overlap.first is not None
         ]
         details = f" ({'; '.join(sets)})" if sets else ""
         return f"{self.num_kept:,} of {self.num_read:,} pairs kept; removed: {removed or 'none'}{details}"
@@ -144,10 +144,7 @@ def check_pairs(
     rest = _with(rest, report, "a repeat", [first[key] < index for index, key in enumerate(keys)])
     rest = _with(rest, report, "a length ratio far off", _far_off(rest, report))
     if held_out:
-        checks = {side: OverlapCheck(held_out) for side in ("source", "target")}
-        # Both sides are always checked, so that the counts are those of the whole text.
-        scored = [any([checks["source"].holds(pair.source), checks["target"].holds(pair.target)]) for pair in rest]
-        report.overlaps = {side: check.report for side, check in checks.items()}
+        scored, report.overlaps = sides_overlapping([(pair.source, pair.target) for pair in rest], held_out)
         rest = _with(rest, report, "evaluation text", scored)
     report.num_kept = len(rest)
     if not rest:

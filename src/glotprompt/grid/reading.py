@@ -99,7 +99,7 @@ def texts(source: TextSource, data_dir: Path | None) -> Texts:
     """Read unlabelled text. Raises `DataError` for a reference to evaluation text, and where nothing is left."""
     text = _clean_text(source.references, source.scored, replace(source.read, data_dir=data_dir))
     lines = subsample(share_of(text.texts, source.share, source.seed), source.max_lines, source.seed)
-    return Texts(lines, content_hash(lines), text.to_json())
+    return Texts(lines, content_hash(lines), text.report.to_json())
 
 
 @lru_cache(maxsize=64)

@@ -78,8 +78,8 @@ class SelfTraining:
         classifier.task.indices(None if config.label_prior is None else list(config.label_prior))
         texts, decontamination = [Example(fields_of(item)) for item in unlabelled], None
         if len(held_out):
-            texts, clean = decontaminated_examples(texts, held_out, "unlabelled text")
-            decontamination = Decontamination.model_validate({"target": clean.to_json()})
+            texts, report = decontaminated_examples(texts, held_out, "unlabelled text")
+            decontamination = Decontamination.model_validate({"target": report.to_json()})
         labelled = set(map(text_key, target_examples))
         texts = [one for one in texts if text_key(one) not in labelled]
         if not texts:

@@ -99,7 +99,7 @@ class Stage1:
                 for role, text in (("target", target), ("source", source))
             }
             target, source = clean["target"].texts, clean["source"].texts
-            checked = {name: text.to_json() for name, text in clean.items() if text.num_kept}
+            checked = {name: text.report.to_json() for name, text in clean.items() if text.texts}
             if parallel is not None:
                 parallel, of_pairs = decontaminated_pairs(parallel, held_out)
                 checked = {**of_pairs, **checked}
