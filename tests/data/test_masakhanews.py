@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from glotprompt.data.datasets.catalog import dataset
-from glotprompt.data.datasets.masakhanews import LABELS, LANGUAGES, Article, articles_text, without_held_out
-from glotprompt.data.readers.records import labels_of
+from glotprompt.data.datasets.masakhanews import LABELS, LANGUAGES, article_texts
+from glotprompt.data.readers.layout import Record
+from glotprompt.data.readers.records import Example, labels_of
 
 NEWS = dataset("masakhanews")
 
@@ -50,25 +51,25 @@ def test_facts_of_the_real_files(corpora: Path) -> None:
     assert any("\u2028" in text for text in NEWS.texts("amh", "test", corpora)), "a line separator is no line end"
 
 
-def test_articles_text_is_headline_and_paragraphs() -> None:
-    articles = [
-        Article("sports", " Head ", "one \n\n\u00a0\ntwo"),
-        Article("health", "Same", "Same"),
-        Article("health", "Quiz", "."),
-    ]
-    assert articles_text(articles) == ["Head", "one", "two", "Same", "Quiz"]
+def article(headline: str, body: str) -> Record:
+    return Record(Example.of(headline), (body,))
 
 
-def test_without_held_out_compares_letters() -> None:
+def test_the_text_of_articles_is_headlines_and_paragraphs() -> None:
+    articles = [article(" Head ", "one \n\n\u00a0\ntwo"), article("Same", "Same"), article("Quiz", ".")]
+    assert article_texts("hau", articles, [], None) == ["Head", "one", "two", "Same", "Quiz"]
+
+
+def test_held_out_articles_are_compared_by_letters() -> None:
     train = [
-        Article("sports", "Copied headline!", "a"),
-        Article("sports", "b", "Copied\ntext"),
-        Article("sports", "Quiz of May", "."),
-        Article("sports", "own", "own text"),
+        article("Copied headline!", "a"),
+        article("b", "Copied\ntext"),
+        article("Quiz of May", "."),
+        article("own", "own text"),
     ]
-    held = [
-        Article("health", "copied HEADLINE", "x"),
-        Article("health", "y", "copied text"),
-        Article("health", "Quiz", "."),
+    held = [article("copied HEADLINE", "x"), article("y", "copied text"), article("Quiz", ".")]
+    told: list[str] = []
+    assert article_texts("hau", train, held, told.append) == ["Quiz of May", "own", "own text"]
+    assert told == [
+        "hau: 2 of 4 training articles left out of stage 1 because its dev or test split repeats their headline or text"
     ]
-    assert without_held_out(train, held) == train[2:]

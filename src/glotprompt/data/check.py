@@ -214,7 +214,7 @@ def _keys(record: Record) -> set[str]:
     fields = [letters(text) for text in record.example.fields.values()]
     if len(fields) > 1:
         return {"\n".join(fields)} if all(fields) else set()
-    return {key for key in (*fields, *map(letters, record.unread)) if key}
+    return record.keys()
 
 
 def _in_other_splits(split: str, keys: dict[str, list[set[str]]], dataset: Dataset) -> Iterator[tuple[str, int]]:

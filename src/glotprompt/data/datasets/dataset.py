@@ -21,7 +21,6 @@ from glotprompt.data.readers.layout import (
     read_texts,
 )
 from glotprompt.data.readers.lines import is_blank
-from glotprompt.data.readers.normalise import letters
 from glotprompt.data.readers.records import Example, Pair
 from glotprompt.data.readers.tables import OnBadRow
 from glotprompt.errors import ConfigError, DataError, nearest, setting
@@ -313,12 +312,15 @@ def given_folder(data_dir: str | Path | None) -> Path | None:
     return Path(folder) if folder else None
 
 
+def without_held_out(train: Sequence[Record], held_out: Sequence[Record]) -> list[Record]:
+    """The records that share no text with a held-out one (letters and digits compared, ignoring case)."""
+    keys = set[str]().union(*(record.keys() for record in held_out))
+    return [record for record in train if keys.isdisjoint(record.keys())]
+
+
 def own_texts(where: str, train: Sequence[Record], held_out: Sequence[Record], report: Report | None) -> list[str]:
     """Unique texts of the training records, without records that share a text with a held-out one."""
-    held_out_keys = {letters(text) for record in held_out for text in record.example.fields.values()} - {""}
-    records = [
-        record for record in train if held_out_keys.isdisjoint(letters(text) for text in record.example.fields.values())
-    ]
+    records = without_held_out(train, held_out)
     texts = [text for record in records for text in record.example.fields.values() if not is_blank(text)]
     once = list(dict.fromkeys(texts))
     if report is not None and len(records) < len(train):

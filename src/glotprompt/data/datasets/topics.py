@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from glotprompt.data.datasets import masakhanews
 from glotprompt.data.datasets.dataset import Dataset
 from glotprompt.data.languages import language
-from glotprompt.data.readers.layout import Columns, HubFiles, Layout, Record, Report, placed
+from glotprompt.data.readers.layout import Columns, HubFiles, Layout, placed
 
 _SHOTS = ("5", "10", "20", "50")
 _B, _E, _H, _P, _R, _S, _T = masakhanews.LABELS
-
-
-def _articles(records: Sequence[Record]) -> list[masakhanews.Article]:
-    return [
-        masakhanews.Article(record.example.label or "", record.example.fields["text"], record.unread[0])
-        for record in records
-    ]
-
-
-def _article_texts(where: str, train: Sequence[Record], held_out: Sequence[Record], report: Report | None) -> list[str]:
-    return masakhanews.stage_1_text(where, _articles(train), _articles(held_out), report)
 
 
 _NEWS_COLUMNS = Columns({"text": "headline"}, "category", unread=("text",))
@@ -72,7 +59,7 @@ MASAKHANEWS = Dataset(
         {split: f"data/{{language}}/{split}.tsv" for split in ("train", "dev", "test")},
         _NEWS_COLUMNS,
     ),
-    make_texts=_article_texts,
+    make_texts=masakhanews.article_texts,
     citation="Adelani et al. 2023, MasakhaNEWS: News Topic Classification for African languages. IJCNLP-AACL.",
     licence="unclear: none on the main branch; another branch mixes MIT and CC BY-NC-SA; copies claim CC BY-NC or AFL",
     homepage="https://github.com/masakhane-io/masakhane-news",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from glotprompt.data.readers.lines import is_blank, read_lines, without_line_end
+from glotprompt.data.readers.normalise import letters
 from glotprompt.data.readers.records import Example, Pair
 from glotprompt.data.readers.tables import OnBadRow, Quoting, ReadOptions, Row, read_table
 from glotprompt.errors import DataError, counted, nearest
@@ -119,6 +120,11 @@ class Record:
             return self.example
         text = "\n".join([self.example.fields["text"], *self.unread])
         return Example.of(text, self.example.label, self.example.id)
+
+    def keys(self) -> set[str]:
+        """Letters and digits of its texts, by which it is found in another split. A text without any is no key ("." is
+        the body of several quiz pages)."""
+        return {letters(text) for text in (*self.example.fields.values(), *self.unread)} - {""}
 
 
 def read_records(
