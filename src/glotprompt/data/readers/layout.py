@@ -147,7 +147,7 @@ def read_records(
     table = read_table(path, options)
     for column in (*columns.fields.values(), columns.label, columns.row_id):
         if column is not None:
-            table.require(column, column)
+            table.require(column)
     unread = tuple(column for column in columns.unread if column in table.columns)
     records: list[Record] = []
     passed_over = missing = 0
