@@ -213,8 +213,8 @@ def advice_without_labels(recommended: Candidate, retrieval_before: float | None
         sentences[0] += " adaptation on text alone gave nothing that could be measured on average."
         # Accuracy on the source language did not tell which is better.
         sentences.append(
-            "Prompt tuning of the model mini, which is not tried here, was 8 points better on headlines, with 1,900"
-            " source labels, and 11 points worse on other sentences, with 351 (docs/does_it_help.md)."
+            "Prompt tuning of the model mini, which is not tried here, was 6 to 9 points better on headlines, with 300"
+            " source labels as with 1,900, and 11 points worse on other sentences (docs/does_it_help.md)."
         )
         translations = setting("parallel")
         sentences.append(
