@@ -29,7 +29,7 @@ def test_every_file_of_the_project_loads_at_both_scales() -> None:
         assert paper.seeds == (0, 1, 2)
         assert "steps" not in paper.adapt  # the paper's are the defaults
         assert mini.model == ("mini" if mini.draw != "table3" else paper.model)
-        assert (mini.methods, mini.train) == (paper.methods, paper.train)
+        assert (mini.methods[: len(paper.methods)], mini.train) == (paper.methods, paper.train), "its own stand below"
         assert {*mini.targets} <= {*paper.targets}
 
 
