@@ -148,7 +148,7 @@ def test_a_label_that_it_has_never_seen_is_expected_nowhere(classifier: gp.Promp
     made = gp.tune(classifier.backbone, None, EXAMPLES, task, CONFIG, QUIET, dev=EXAMPLES)
     cloze = gp.tune(classifier.backbone, None, EXAMPLES, task, gp.TuneConfig(epochs=1), QUIET, dev=EXAMPLES)
     for one in (made, cloze):
-        assert one.uniform_prior == {"health": 1, "sports": 1, "culture": 1, "law": 0}
+        assert one.uniform_prior() == {"health": 1, "sports": 1, "culture": 1, "law": 0}
     taught = gp.self_train(made, UNLABELLED * 2, EXAMPLES, SelfTrainConfig(), QUIET, dev=EXAMPLES)
     assert taught.training.self_training is not None
     assert taught.training.self_training.stopped is None

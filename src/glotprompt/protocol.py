@@ -169,8 +169,8 @@ def evaluate(
     if label_prior is not None and prior_text is None:
         raise ConfigError("label_prior needs prior_text, unlabelled texts other than the examples, to fit offsets on")
     if prior_text is not None:
-        uniform = {name: classifier.uniform_prior[name] for name in labels or classifier.task.labels}
-        classifier = classifier.with_label_prior(prior_text, dict(label_prior or uniform), batch_size)
+        prior = dict(label_prior or classifier.uniform_prior(labels))
+        classifier = classifier.with_label_prior(prior_text, prior, batch_size)
     scored = examples_from(examples, classifier.task.template.fields)
     for example in scored:
         if example.label is None:

@@ -145,8 +145,7 @@ def _with_prior(
         return classifier, None
     names = labels or classifier.task.labels
     is_uniform = label_prior in (None, "uniform")
-    uniform = {name: classifier.uniform_prior[name] for name in names}
-    prior = uniform if is_uniform else read_prior(label_prior, names)
+    prior = classifier.uniform_prior(names) if is_uniform else read_prior(label_prior, names)
     texts = inputs_of(prior_text, how_to_read(params), classifier.task.template.fields)
     scored_fields = {tuple(sorted(example.fields.items())) for example in scored}
     shared = sum(tuple(sorted(text.fields.items())) in scored_fields for text in texts)

@@ -14,7 +14,7 @@ from glotprompt.errors import ConfigError
 from glotprompt.grid import reading
 from glotprompt.grid.experiment import Experiment, System, Target
 from glotprompt.grid.reading import ExampleSource, TextSource
-from glotprompt.grid.scales import LAYERS
+from glotprompt.grid.scales import AMOUNTS, LAYERS
 from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, Step, TuneStep, Unlabelled
 from glotprompt.grid.store import FORMAT, Cell, ExperimentRecord
 from glotprompt.methods import METHODS, Method
@@ -22,9 +22,6 @@ from glotprompt.task import Task
 
 OpenBackbone = Callable[[str, Experiment], tuple[PlannedBackbone, int]]
 """Takes a model's name and the experiment that uses it; gives the backbone and its number of layers."""
-
-_AMOUNTS = ("most_per_label", "shots_per_class")
-"""Settings that say how many examples are read."""
 
 
 @dataclass
@@ -375,9 +372,8 @@ class _Planner:
         """Settings, later ones override earlier ones. A system's own preset replaces those of the experiment, but for
         how many examples are read: all systems learn from the same."""
         own = way.system.preset
-        shared: Mapping[str, Any] = getattr(self.experiment, stage)
-        if own is not None:
-            shared = {name: value for name, value in shared.items() if name in _AMOUNTS}
+        given: Mapping[str, Any] = getattr(self.experiment, stage)
+        shared = {name: value for name, value in given.items() if own is None or name in AMOUNTS}
         first = preset(own or self.experiment.preset, stage, method)
         return [first, shared, getattr(way.system, stage), _of(stage, varied)]
 

@@ -13,6 +13,9 @@ BUNDLED = ("mini", "mini-sentence")
 LAYERS = ("top_k_layers", "bottom_k_layers")
 """Settings of stage 2 that count layers of the backbone."""
 
+AMOUNTS = ("most_per_label", "shots_per_class")
+"""Settings of stage 2 that say how many examples are read."""
+
 MINI: dict[str, Any] = {
     "model": "mini",
     # Learning rates by method, lengths and K, searched on this backbone (docs/log.md).

@@ -293,19 +293,18 @@ class PromptClassifier(Saved):
         rows, names = with_offsets(log_probs, offsets, self.task.indices(labels)), self.task.labels
         return [Prediction(names[int(row.argmax())], dict(zip(names, row.tolist(), strict=True))) for row in rows]
 
-    @property
-    def uniform_prior(self) -> dict[str, float]:
-        """All labels alike, but for those that it has seen no example of. Label words do not help these: training on
-        the others' examples has made them improbable, and an offset to meet a share would give them texts at random."""
+    def uniform_prior(self, labels: Sequence[str] | None = None) -> dict[str, float]:
+        """All `labels` (None: the task's) alike, but for those that it has seen no example of. Label words do not help
+        these: training on the others has made them improbable, and an offset would give them texts at random."""
         seen = None if self.report is None else self.report.labels
-        return {name: float(seen is None or seen.get(name, 0) > 0) for name in self.task.labels}
+        return {name: float(seen is None or seen.get(name, 0) > 0) for name in labels or self.task.labels}
 
     def with_label_prior(
         self, texts: Sequence[Input], prior: dict[str, float] | None = None, batch_size: int = 32
     ) -> PromptClassifier:
         """The same classifier with one offset per label, fitted on unlabelled target text so that the mean predicted
         probabilities meet `prior` (None: `uniform_prior`). Do not fit on the texts that are to be scored."""
-        names, prior = self.task.labels, self.uniform_prior if prior is None else prior
+        names, prior = self.task.labels, self.uniform_prior() if prior is None else prior
         self.task.indices(list(prior))
         target = [float(prior.get(name, 0.0)) for name in names]
         offsets = fit_offsets(self.log_probabilities(texts, batch_size), target)

@@ -95,7 +95,7 @@ class SelfTraining:
     @property
     def prior(self) -> list[float]:
         """The share of each label, in the task's order."""
-        prior = self.classifier.uniform_prior if self.config.label_prior is None else self.config.label_prior
+        prior = self.classifier.uniform_prior() if self.config.label_prior is None else self.config.label_prior
         weights = [prior.get(label, 0.0) for label in self.classifier.task.labels]
         return [weight / (sum(weights) or 1.0) for weight in weights]
 
