@@ -1,4 +1,5 @@
-"""The figure of docs/does_it_help.md, from the results of experiments/helps_unseen.toml and helps_topics.toml.
+"""The figure of docs/does_it_help.md, from the results of experiments/helps_unseen.toml and helps_topics.toml, of which
+those of tf-idf may stand in an experiment of their own.
 
 python benchmarks/helps_figure.py results/helps.jsonl.gz docs/does_it_help.svg
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,7 +33,7 @@ def main(results: Path, output: Path) -> None:
         figure = Figure(figsize=(9, 3), layout="constrained")
         bars, curve = figure.subplots(1, 2, sharey=True, width_ratios=(2, 1))
         _draw_bars(bars, experiments["helps_unseen"])
-        _draw_curve(curve, experiments["helps_topics"])
+        _draw_curve(curve, [experiments[name] for name in ("helps_topics", "helps_tfidf") if name in experiments])
         for axes in (bars, curve):
             axes.spines[["top", "right"]].set_visible(False)
             axes.set_ylim(0, 100)
@@ -70,23 +72,20 @@ def _draw_bars(axes: Any, experiment: Experiment) -> None:
     axes.set_ylabel("right, %")
 
 
-def _draw_curve(axes: Any, experiment: Experiment) -> None:
+def _draw_curve(axes: Any, experiments: Sequence[Experiment]) -> None:
     """Topics: the mean over the languages by labels a class of the target language, beside English labels and alone."""
     curves = (
         ("embedding", "labels-", "English and target labels"),
         ("tf-idf", "tf-idf-", "tf-idf on target labels alone"),
     )
+    levels = {name: level for one in experiments for name in one.plan["methods"] if (level := _level(one, name))}
     for method, prefix, label in curves:
-        counts = {
-            int(name.removeprefix(prefix)): name for name in experiment.plan["methods"] if name.startswith(prefix)
-        }
-        counts |= {0: method} if method in experiment.plan["methods"] else {}
-        points = [
-            (count, level) for count in sorted(counts) if (level := _level(experiment, counts[count])) is not None
-        ]
-        axes.plot(*zip(*points, strict=True), "o-", markersize=3, color=look(method).colour, label=label)
-    if (level := _level(experiment, "self-trained")) is not None:
-        axes.axhline(level, color="#2a9d8f", linewidth=1, label="self-trained, no target labels")
+        by_count = {int(name.removeprefix(prefix)): levels[name] for name in levels if name.startswith(prefix)}
+        by_count |= {0: levels[method]} if method in levels else {}
+        counts = sorted(by_count)
+        heights = [by_count[count] for count in counts]
+        axes.plot(counts, heights, "o-", markersize=3, color=look(method).colour, label=label)
+    axes.axhline(levels["self-trained"], color="#2a9d8f", linewidth=1, label="self-trained, no target labels")
     axes.set_xlabel("target labels a class")
     axes.set_title("topics of sentences, twelve languages", fontsize=9)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -421,3 +422,14 @@ def test_a_size_must_be_a_positive_number(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         growth.main(["--rounds", "0"])
     assert "'0' is no whole number above 0" in capsys.readouterr().err
+
+
+def test_the_figure_of_what_helps_is_drawn_from_the_results(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[1]
+    import_module("helps_figure").main(root / "results" / "helps.jsonl.gz", tmp_path / "figure.svg")
+    drawn, kept = (
+        re.findall(r">([^<>]+)</text>", file.read_text(encoding="utf-8"))
+        for file in (tmp_path / "figure.svg", root / "docs" / "does_it_help.svg")
+    )
+    assert drawn == kept
+    assert [word for word in drawn if word.isdigit()] == [*map(str, [*range(0, 101, 20), *range(0, 51, 10)])]
