@@ -13,6 +13,7 @@ import torch
 
 import glotprompt as gp
 from glotprompt.errors import ConfigError, DataError
+from glotprompt.records import SelfTrainingReport, SelfTrainingRound
 from glotprompt.spec import done_or_train
 from glotprompt.stages.self_training import SelfTrainConfig, SelfTraining, _collapse
 
@@ -165,6 +166,18 @@ def test_a_classifier_that_would_lose_what_it_learned_is_refused(classifier: gp.
     ):
         with pytest.raises(ConfigError, match=match):
             trained(classifier.with_report(**report))
+    stopped = SelfTrainingReport(rounds=[], texts=9, keep=0.5, prior={}, stopped="collapsed")
+    once = SelfTrainingReport(
+        rounds=[SelfTrainingRound(kept={"sports": 7, "health": 2}, agreement=90)],
+        texts=9,
+        keep=0.5,
+        prior={},
+        stopped=None,
+    )
+    for before, number in ((stopped, 12), (once, 3)):
+        with pytest.raises(ConfigError, match=f"from {number} target labels"):
+            trained(classifier.with_report(target_examples=12, self_training=before))
+    assert trained(classifier.with_report(target_examples=9, self_training=once)), "none but those it gave itself"
     few = [gp.Example.of("river  river", "health")]
     left = SelfTraining.of(classifier, ["river river", "mother"], EXAMPLES, target_examples=few).unlabelled
     assert [one.fields["text"] for one in left] == ["mother"], "the same but for a space"

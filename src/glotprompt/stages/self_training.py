@@ -248,9 +248,11 @@ def _collapse(labels: Int[NDArray[np.int64], " text"], training: SelfTraining, *
 def _check_start(classifier: PromptClassifier, adapted: Adapted | None, has_labels: bool) -> None:
     """Raises `ConfigError` where stage 2 could not start from what the classifier did."""
     method, learned = METHODS[classifier.method], classifier.training
-    if learned.target_examples and learned.self_training is None and not has_labels:
+    rounds = [] if learned.self_training is None else learned.self_training.rounds
+    labels = (learned.target_examples or 0) - sum(rounds[-1].kept.values() if rounds else ())
+    if labels > 0 and not has_labels:
         raise ConfigError(
-            f"the classifier has learned from {counted(learned.target_examples, 'target label')}, too; give them as"
+            f"the classifier has learned from {counted(labels, 'target label')}, too; give them as"
             f" {setting('target_labels')}"
         )
     if learned.pairs:
