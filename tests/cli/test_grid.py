@@ -103,19 +103,10 @@ def test_every_experiment_is_planned_on_real_data(
 def test_real_text_on_the_bundled_backbone(glotprompt: Program, corpora: Path, tmp_path: Path) -> None:
     path = COST.with_name("table2_masakhanews.toml")
     words = ["grid", path, "--scale", "mini", "--output", tmp_path, "--data-dir", corpora]
-    words += [
-        "--set",
-        'targets=["lin"]',
-        "--set",
-        "adapt.steps=2",
-        "--set",
-        "tune.epochs=1",
-        "--set",
-        "most_per_label=8",
-    ]
-    outcome = glotprompt(*words)
+    changes = ['targets=["lin"]', "seeds=[0]", "adapt.steps=2", "tune.epochs=1", "tune.most_per_label=8"]
+    outcome = glotprompt(*words, *(word for change in changes for word in ("--set", change)))
     assert outcome.status == 0, outcome.err
-    assert len(list((tmp_path / "steps").glob("evaluate-*/result.json"))) == 5
+    assert len(list((tmp_path / "steps").glob("evaluate-*/result.json"))) == 7
 
 
 @pytest.mark.slow

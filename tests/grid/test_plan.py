@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from glotprompt.cli.plain_commands import _of_stage1
 from glotprompt.data.readers.records import subsample
 from glotprompt.errors import ConfigError, DataError
 from glotprompt.grid import reading
@@ -436,6 +438,20 @@ def test_a_system_with_its_own_preset_reads_as_many_examples_as_the_others(with_
     assert [config.max_length == 99 for name, config in tuned.items() if "(aligned)" in name] == [False]
 
 
+def test_the_plain_command_of_translations_and_text_beside_them(with_systems: Path) -> None:
+    both = 'systems.both={method="soft-prompt", adapt={objective="mlm+alignment"}}'
+
+    def words(*changes: str) -> Mapping[str, Any]:
+        plan = planned(with_systems, with_systems.parent, 'methods=["both"]', both, *changes)
+        (step,) = (step for step in plan.steps.values() if isinstance(step, AdaptStep))
+        return _of_stage1(step)
+
+    assert {"parallel", "target", "source"} <= words().keys()
+    assert "objective=mlm+alignment" in words()["set"]
+    with pytest.raises(ConfigError, match="read all translations"):
+        words("text_share=0.5")
+
+
 def test_what_varies_stands_above_a_system_s_own_settings(with_systems: Path) -> None:
     plan = planned(with_systems, with_systems.parent, 'methods=["aligned"]', "varies.adapt.steps=[3, 4]")
     assert [step.config.steps for step in plan.steps.values() if isinstance(step, AdaptStep)] == [3, 4]
@@ -449,6 +465,7 @@ def test_what_varies_stands_above_a_system_s_own_settings(with_systems: Path) ->
         ('methods=["alinged"]', "'alinged' is neither a method nor one of systems. Did you mean 'aligned'?"),
         ('systems.aligned={method="soft-prompt", centred=true}', "centred is for sentence vectors"),
         ('systems.aligned={method="soft-prompt", ridge=true}', "ridge is for sentence vectors"),
+        ('systems.aligned={method="embedding", ridge=true, self_train=true}', "goes with source labels alone"),
         (
             'systems.aligned={method="embedding", adapt={stepps=3}}',
             "adapt has no setting 'stepps'. Did you mean 'steps'",

@@ -42,11 +42,13 @@ def commands_of(step: EvaluateStep, folder: Path, data_dir: Path | None) -> Iter
 
 def _of_stage1(step: AdaptStep) -> dict[str, Any]:
     texts = step.texts
-    some = next(iter(texts.values()))
     words: dict[str, Any] = {"language": step.language}
     if "pairs" in texts:
-        words |= {"parallel": some.references, "held-out": some.scored}
-    else:
+        pairs = texts["pairs"]
+        if pairs.share < 1:
+            raise ConfigError(f"{step}: plain commands read all translations; leave text_share out")
+        words |= {"parallel": pairs.references, "held-out": pairs.scored}
+    if "target" in texts:
         target = texts["target"]
         words |= {"target": target.references, "source": texts["source"].references if step.contents["source"] else ()}
         words |= {"held-out": target.scored, "max-lines": target.max_lines}

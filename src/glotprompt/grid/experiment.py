@@ -101,6 +101,8 @@ class System(Config):
         for name in ("centred", "ridge"):
             if getattr(self, name) and not METHODS[self.method].reads_vectors:
                 raise ValueError(f"{name} is for sentence vectors (method embedding), not for {self.method}")
+        if self.ridge and (self.self_train or self.target_labels is not None):
+            raise ValueError("a ridge map goes with source labels alone: leave self_train and target_labels out")
         for table in _TABLES:
             for name in getattr(self, table):
                 _check_setting(table, name)

@@ -380,7 +380,7 @@ class _Planner:
 
 def _reads_source(config: AdaptConfig) -> bool:
     shares = METHODS[config.method].source_shares(config).values()
-    return "alignment" not in config.objective and any(share > 0 for share in shares)
+    return config.objective != "alignment" and any(share > 0 for share in shares)
 
 
 def _cell(method: str, target: Target | None, seed: int | None, varied: Mapping[str, Any]) -> Cell:
