@@ -33,6 +33,7 @@ from glotprompt.compare.choice import (
     left_out,
     majority,
     recommend,
+    scored_twice,
     spelling,
     why_not,
 )
@@ -148,24 +149,32 @@ def test_a_gain_is_over_seeds_inside_an_example() -> None:
 
 
 def test_without_labels_it_says_that_it_cannot_know() -> None:
-    assert recommend([EMBEDDING, LORA], 40.0, None) == LORA
-    assert recommend([EMBEDDING, LORA], 40.0, 23.0) == LORA
-    assert recommend([EMBEDDING, LORA], 40.0, 10.0) == EMBEDDING
-    assert recommend([EMBEDDING, LORA], 95.0, 92.0) == EMBEDDING
-    assert recommend([EMBEDDING], None, None) == EMBEDDING
+    itself = replace(EMBEDDING, self_trained=True)
+    for is_listed in (True, False):
+        assert recommend([EMBEDDING, itself, LORA], 40.0, None, is_listed) == LORA
+        assert recommend([EMBEDDING, itself, LORA], 40.0, 23.0, is_listed) == LORA
+        assert recommend([EMBEDDING, itself, LORA], 40.0, 10.0, is_listed) == EMBEDDING
+        assert recommend([EMBEDDING, itself, LORA], 95.0, 92.0, is_listed) == itself
+        assert recommend([EMBEDDING, LORA], 95.0, 92.0, is_listed) == EMBEDDING
+    assert recommend([EMBEDDING, itself], None, None, True) == itself
+    assert recommend([EMBEDDING, itself], None, None, False) == EMBEDDING
     assert spelling(39.0, "Manx") == spelling(None, "Manx") == []
     assert "Only 10 % of the words of your Manx texts occur in the translations" in spelling(10.0, "Manx")[0]
-    for candidate, retrieval, part in (
-        (LORA, 40.0, "(here 40 %)"),
-        (EMBEDDING, 95.0, "95 % of your"),
-        (EMBEDDING, 40.0, "spelt otherwise"),
-        (EMBEDDING, None, "text alone"),
+    for candidate, retrieval, has_pairs, part in (
+        (LORA, 40.0, True, "(here 40 %)"),
+        (EMBEDDING, 95.0, True, "95 % of your"),
+        (itself, 95.0, True, "at most; self-training on"),
+        (EMBEDDING, 40.0, True, "spelt otherwise"),
+        (EMBEDDING, None, True, "alignment, which gained most, was not run"),
+        (EMBEDDING, None, False, "text alone"),
+        (itself, None, False, "other languages: self-training on unlabelled text gained"),
     ):
-        told = advice_without_labels(candidate, retrieval, "Manx")
+        told = advice_without_labels(candidate, retrieval, "Manx", has_pairs)
         assert told[0].startswith("Without labelled Manx examples it cannot know which of these is best")
         assert part in told[0]
         assert "target_labels=" in told[-1]
-        assert any("better on headlines" in one for one in told) == (retrieval is None)
+        assert any("better on headlines" in one for one in told) != has_pairs
+        assert any("Translations may help" in one for one in told) != has_pairs
 
 
 def test_what_fits() -> None:
@@ -182,10 +191,16 @@ def test_what_there_was_no_time_for() -> None:
     )
 
 
+def test_examples_that_the_commands_would_read_and_it_did_not() -> None:
+    assert scored_twice(0) == []
+    assert scored_twice(3)[0].startswith("3 labelled examples of the source that are scored, too, were left out here:")
+
+
 def test_the_data_decides_what_is_compared() -> None:
     assert planned(target=False, parallel=False, labels=False) == [EMBEDDING]
     assert [one.name for one in planned(target=True, parallel=True, labels=False)] == [
         "embedding",
+        "embedding+self-trained",
         "lora-aligned",
         "soft-prompt-aligned",
         "embedding+ridge",

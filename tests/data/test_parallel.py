@@ -207,7 +207,13 @@ def test_words_that_texts_share_with_translations() -> None:
     assert shared_words(["cafe\u0301"], ["CAF\u00c9!"]) == 100
     assert shared_words(["\u0915\u0940, \u092e\u0940"], ["\u0915\u093e \u092e\u093e"]) == 0, "vowel signs of Devanagari"
     assert shared_words(["\u0915\u0940, \u092e\u0940\u0964"], ["\u0915\u0940 \u092e\u0940"]) == 100
-    assert shared_words(sides, ["?!"]) != shared_words(sides, ["?!"]), "not a number where there is no word"
+    assert shared_words(sides, ["?!"]) is None, "there is no word"
+
+
+def test_a_script_without_spaces_shares_parts_of_its_lines() -> None:
+    this, that = "\u0e04\u0e33\u0e19\u0e35\u0e49", "\u0e04\u0e33\u0e19\u0e31\u0e49\u0e19"
+    assert shared_words([this], [that]) == pytest.approx(100 / 4)
+    assert shared_words([this], ["\u0e01\u0e02\u0e04\u0e07\u0e08"]) == 0
 
 
 def test_the_length_ratio_is_measured_against_the_texts_own() -> None:

@@ -347,7 +347,7 @@ def test_the_browser_knows_no_options(folder: Path, monkeypatch: pytest.MonkeyPa
     wording = wording_of(["compare"])
     with in_words_of(wording):
         said = [
-            *compare_choice.advice_without_labels(EMBEDDING, None, "Luganda"),
+            *compare_choice.advice_without_labels(EMBEDDING, None, "Luganda", False),
             *compare_choice.left_out(["tf-idf"], 30),
         ]
         said += [setting("max_length"), setting("micro_batch_size", "4"), setting("target_labels")]

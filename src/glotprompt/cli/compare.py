@@ -26,13 +26,13 @@ from glotprompt.compare.run import PLOT, RESULT
 from glotprompt.compare.run import compare as compare_candidates
 from glotprompt.compare.training import Material, Trainer
 from glotprompt.config import RuntimeConfig
-from glotprompt.data.decontamination import decontaminated_examples, held_out_texts
+from glotprompt.data.decontamination import OverlapReport, decontaminated_examples, held_out_texts
 from glotprompt.data.languages import checked_code, name_of
 from glotprompt.data.readers.records import Example
 from glotprompt.data.sources import examples_of, inputs_of
 from glotprompt.errors import MissingExtraError, UserError
 from glotprompt.model.loading import MINI, MINI_SENTENCE, predicts_tokens
-from glotprompt.records import TextReport
+from glotprompt.records import OverlapCheck, TextReport
 from glotprompt.report.figures import as_file
 from glotprompt.report.tables import DASH, duration, number
 from glotprompt.spec import alone
@@ -111,28 +111,44 @@ def _material(params: Params) -> Material:
         tell_few(labels, "target labels")
     scored = [*(params["held_out"] or ()), *([labels_file] if labels_file else [])]
     held_out = held_out_texts((), scored, how)
-    train = _without(train, held_out, "training examples")
-    dev = None if dev is None else _without(dev, held_out, "dev examples")
+    num = len(train) + len(dev or ())
+    train, _ = _without(train, held_out, "training examples")
+    dev = None if dev is None else _without(dev, held_out, "dev examples")[0]
     pairs_text = Stage1Text(TextReport())
     if pair_files:
         pairs_text = parallel_text(params["language"], pair_files, {**params, "held_out": scored})
-    target = _target(target_files, scored, params, fields) if target_files else []
-    return Material(task, params["language"], train, dev, target, pairs_text.pairs, pairs_text.record, labels)
+    target, report = _target(target_files, scored, params, fields) if target_files else ([], None)
+    return Material(
+        task,
+        params["language"],
+        train,
+        dev,
+        target,
+        pairs_text.pairs,
+        pairs_text.record,
+        labels,
+        None if report is None else OverlapCheck.model_validate(report.to_json()),
+        num - len(train) - len(dev or ()),
+    )
 
 
-def _target(files: Sequence[str], scored: Sequence[str], params: Params, fields: Sequence[str]) -> list[Example]:
+def _target(
+    files: Sequence[str], scored: Sequence[str], params: Params, fields: Sequence[str]
+) -> tuple[list[Example], OverlapReport]:
     """The unlabelled target text without what is scored, and what lies beside it as dev and test text."""
     held_out = unlabelled_to_check(files, {**params, "held_out": scored})
     texts = [Example(one.fields) for one in inputs_of(files, how_to_read(params), fields)]
     return _without(texts, held_out, "target text")
 
 
-def _without(examples: Sequence[Example], held_out: Mapping[str, Sequence[str]], name: str) -> list[Example]:
+def _without(
+    examples: Sequence[Example], held_out: Mapping[str, Sequence[str]], name: str
+) -> tuple[list[Example], OverlapReport]:
     """The examples none of whose texts is scored."""
     clean, report = decontaminated_examples(examples, held_out, name)
     if report.num_removed or name == "target text":
         note(f"{name}: {report.sentence()}")
-    return clean
+    return clean, report
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -89,7 +89,8 @@ def planned(*, target: bool, parallel: bool, labels: bool) -> list[Candidate]:
     lora, prompt = (replace(EMBEDDING, stage1=stage1) for stage1 in ALIGNED)
     ridge = replace(EMBEDDING, ridge=True)
     if not labels:
-        return [EMBEDDING, *([lora, prompt, ridge] if parallel else [])]
+        self_trained = [replace(EMBEDDING, self_trained=True)] if target else []
+        return [EMBEDDING, *self_trained, *([lora, prompt, ridge] if parallel else [])]
     aligned, other = (_with_labels(lora), [*_with_labels(prompt), ridge]) if parallel else ([], [])
     candidates = [Candidate("majority"), Candidate("tf-idf", labels=True), *_with_labels(EMBEDDING), *aligned]
     for start in (EMBEDDING, *aligned[:1]) if target else ():

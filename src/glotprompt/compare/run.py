@@ -21,7 +21,7 @@ from glotprompt.compare.choice import Right
 from glotprompt.compare.result import CompareResult, CompareRow, Saved
 from glotprompt.compare.training import Trainer, texts_of
 from glotprompt.config import identity_of
-from glotprompt.data.languages import name_of
+from glotprompt.data.languages import is_trained_on, name_of
 from glotprompt.data.pairs import shared_words
 from glotprompt.data.readers.records import Example, content_hash
 from glotprompt.errors import UserError
@@ -320,8 +320,9 @@ class _Comparison:
             advice = choice.advice(rights, decision, name)
         else:
             run = [one for one, scored in self.runs.items() if scored.not_run is None]
-            winner = to_save = choice.recommend(run, retrieval, self.shared_words)
-            advice = choice.advice_without_labels(winner, retrieval, name)
+            is_listed = is_trained_on(self.material.language, self.trainer.names[0])
+            winner = to_save = choice.recommend(run, retrieval, self.shared_words, is_listed)
+            advice = choice.advice_without_labels(winner, retrieval, name, bool(self.material.pairs))
         late = [one.title for one, scored in self.runs.items() if scored.out_of_time]
         outcome = CompareResult(
             language=self.material.language,
@@ -338,6 +339,7 @@ class _Comparison:
                 *advice,
                 *choice.spelling(self.shared_words, name),
                 *choice.left_out(late, self.budget.minutes),
+                *choice.scored_twice(self.material.left_out),
             ],
             saved=None if to_save is None else Saved(name=to_save.name, file=str(output / CLASSIFIER)),
             commands=[]

@@ -14,7 +14,7 @@ from glotprompt.errors import UserError
 from glotprompt.inference.classifier import Adapted, PromptClassifier, load_adapted
 from glotprompt.model.backbone import Backbone
 from glotprompt.protocol import run_stage1
-from glotprompt.records import TextReport
+from glotprompt.records import Decontamination, OverlapCheck, TextReport
 from glotprompt.spec import digests_of, done_or_train
 from glotprompt.stages.closed_form import ReadOnce
 from glotprompt.stages.self_training import SelfTraining, run_self_training
@@ -40,6 +40,10 @@ class Material:
     """How they came to be, for what is saved."""
     labels: Sequence[Example] = ()
     """Labelled examples of the target language."""
+    target_check: OverlapCheck | None = None
+    """What was removed from `target`."""
+    left_out: int = 0
+    """Labelled source examples that are not among `train` and `dev`, as they are scored."""
 
 
 def texts_of(examples: Sequence[Example]) -> list[str]:
@@ -159,6 +163,8 @@ class Trainer:
         result = train_stage2(backbone, stage2, runtime, identity)
         if candidate.centred:
             result = result.with_target_text(material.target)
+        if candidate.ridge and material.pairs_record.decontamination is not None:
+            result = result.with_report(decontamination=material.pairs_record.decontamination)
         if candidate.self_trained:
             training = SelfTraining.of(
                 result, material.target, material.train, adapted=adapted, dev=material.dev, target_examples=few
@@ -167,6 +173,8 @@ class Trainer:
             report = result.training.self_training
             if report is not None and report.stopped is not None:
                 raise UserError(f"self-training stopped: {report.stopped}")
+        if (candidate.centred or candidate.self_trained) and material.target_check is not None:
+            result = result.with_report(decontamination=Decontamination(target=material.target_check))
         return result
 
     def whole(self, candidate: Candidate, seed: int, few: Sequence[Example]) -> PromptClassifier:

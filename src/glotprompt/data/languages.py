@@ -261,6 +261,12 @@ def exposure_family(backbone_name: str) -> Family | None:
     return next((family for pattern, family in _BACKBONES if re.match(pattern, name)), None)
 
 
+def is_trained_on(code: str, backbone_name: str) -> bool:
+    """Whether a list of what a model was trained on has the language; an unknown model's lists have none."""
+    family = exposure_family(backbone_name)
+    return family is not None and exposure(code, family).verdict in ("read", "low-resource")
+
+
 def same_language(one: str, other: str) -> bool:
     """Whether two codes mean the same language and script: aliases, or a macrolanguage and its standard variety."""
     if one == other:
