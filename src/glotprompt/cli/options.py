@@ -51,8 +51,8 @@ PRIOR = (
 )
 PRESET = Option(
     "--preset NAME",
-    "Named settings to start from, such as quick. There are defaults, paper, quick, alignment, americasnli and"
-    " masakhanews. Default: alignment for adapt --parallel, quick for the model mini, else defaults.",
+    "Named settings to start from instead of the defaults shown here; if not given, alignment with --parallel, quick"
+    " for mini. There are defaults, paper, quick, alignment, americasnli and masakhanews.",
 )
 SET = Option("--set KEY=VALUE", "Any setting by its name; may be repeated.", list[str])
 

@@ -52,15 +52,15 @@ TRAINING = {
                 "--parallel FILE",
                 "Translations instead of --target and --source. A table with the columns source and target (or two"
                 " columns without names), or a reference such as bible_verses:cni. Two files are source text and target"
-                " text, line by line. The objective is then alignment.",
+                " text, line by line. The objective is then alignment; with --target and --source as well, both:"
+                " --set objective=mlm+alignment.",
                 list[str],
             ),
             LANGUAGE,
             Option(
                 "--model NAME",
-                "The frozen backbone: bundled, folder or hub name. `glotprompt backbones` lists the"
-                " bundled. Default: mini; with --parallel: mini-sentence.",
-                shown_default="mini",
+                "The frozen backbone: bundled, folder or hub name. `glotprompt backbones` lists the bundled.",
+                shown_default="mini; with --parallel mini-sentence",
             ),
             "method",
             PRESET,
