@@ -16,6 +16,18 @@ from glotprompt.estimate.costs import MethodCost, method_costs, tied_parameters
 from glotprompt.model.shapes import Shell
 from glotprompt.report.tables import size
 
+_OPTIONS = (
+    (
+        "... --set reparameterisation=512",
+        "an MLP that makes the prompts (prompt-tuning: in stage 2); the file has prompts",
+        "-",
+        "Li and Liang 2021; P-tuning v2, Liu et al. 2022",
+    ),
+    ("... --set task_adapter=houlsby", "-", "task adapters, two a layer", "Houlsby et al. 2019"),
+    ("... --model XLM", "as above, on a backbone of the type xlm", "as above", "Lample and Conneau 2019"),
+)
+"""Rows of the systems that are an option of the methods."""
+
 
 def methods(params: Params) -> None:
     """Count, and show tables or write JSON."""
@@ -57,6 +69,8 @@ def _show(shell: Shell, costs: Sequence[MethodCost], setting: str) -> None:
     words = table(["method", "stage 1 trains", "stage 2 trains", "published in"], left=4)
     for cost in costs:
         words.add_row(cost.method.name, cost.method.stage1 or "-", _stage2_words(cost, shell), cost.method.citation)
+    for row in _OPTIONS:
+        words.add_row(*row)
     for one in (words, _parameters(costs), _bytes(costs)):
         out.print(one)
         out.print()
