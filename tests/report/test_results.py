@@ -597,6 +597,8 @@ def test_gain_is_of_common_seeds_and_against_each_factor(tmp_path: Path) -> None
     assert "fertility): masakhanews" in caption
     assert "unknown tokens" not in caption, "the same everywhere"
     assert "lines of unlabelled text" not in caption, "not recorded by these runs"
+    assert "family: masakhanews Atlantic-Congo +22.5 (4), Tupian +35.0 (1). A factor" in caption
+    assert [svg.count(f">{name}<") for name in ("Atlantic-Congo", "Tupian")] == [1, 1]
     assert languages.factors_figure(found[:4]) == ("", "")
 
 
@@ -604,10 +606,16 @@ def gained(dataset: str, code: str, points: float, lines: float) -> languages.Ga
     return languages.Gain(dataset, code, "a family", points, {languages.LINES: lines})
 
 
-def test_lines_of_text_are_those_that_decontamination_left(tmp_path: Path) -> None:
+def test_lines_of_text_are_those_that_were_read(tmp_path: Path) -> None:
+    def read_less(one: Cell) -> dict[str, Any]:
+        made = with_text(one)
+        if one["method"] == "soft-prompt":
+            made["train_info"]["adapt"]["target_lines"] = 500
+        return made
+
     runs = [*cells("soft-prompt", "sna"), *cells("prompt-tuning", "sna")]
-    (gain,) = languages.gains([read(tmp_path, plan("t", "table2", runs), with_text)])
-    assert gain.factors[languages.LINES] == 1200
+    (gain,) = languages.gains([read(tmp_path, plan("t", "table2", runs), read_less)])
+    assert gain.factors[languages.LINES] == 500, "of 1,200 that decontamination left"
 
 
 @pytest.mark.slow
@@ -617,7 +625,7 @@ def test_datasets_are_not_pooled(tmp_path: Path) -> None:
     large = [gained("masakhanews", f"b{i}", 50.0 - i, 10_000.0 + i) for i in range(5)]
     few = [gained("sib200", f"c{i}", 1.0 * i, 10.0 * i) for i in range(4)]
     svg, caption = languages.factors_figure([*small, *large, *few])
-    assert "text: americasnli −1.00 (5 languages), masakhanews −1.00 (5 languages). A factor" in caption
+    assert "read: americasnli −1.00 (5 languages), masakhanews −1.00 (5 languages). Means" in caption
     assert [svg.count(f">{name}<") for name in ("americasnli", "masakhanews", "sib200")] == [1, 1, 0]
     assert ">c1<" not in svg
 

@@ -23,7 +23,8 @@ BEFORE = "prompt-tuning"
 """What the adapted soft prompt is compared with: the same without stage 1."""
 LOOKS = (("#2f7fc1", "o"), ("#c0632c", "s"), ("#4a8f7b", "^"), ("#a25bd8", "D"))
 """Colours and markers of datasets."""
-LINES = "lines of unlabelled text"
+LINES = "lines of unlabelled text that were read"
+FAMILY = "family"
 LEAST = 5
 """Fewest languages of a dataset that a factor is shown for."""
 PANEL = 210
@@ -82,7 +83,7 @@ class Gain:
     family: str
     points: float
     factors: Mapping[str, float | None]
-    """By factor: tokens per word, unknown tokens in per cent, lines of text after decontamination."""
+    """By factor: tokens per word, unknown tokens in per cent, lines of text of stage 1."""
 
 
 def gains(experiments: Sequence[Experiment]) -> list[Gain]:
@@ -106,20 +107,21 @@ def _gain(dataset: str, code: str, adapted: Sequence[Run], before: Sequence[Run]
     result = adapted[0].evaluation if adapted else None
     if not points or result is None or result.train_info.adapt is None:
         return None
-    checked = (result.train_info.adapt.model_extra or {}).get("decontamination") or {}
     factors: dict[str, float | None] = {
         "tokens per word (fertility)": result.fertility,
         "unknown tokens, per cent": None if result.unknown_share is None else 100 * result.unknown_share,
-        LINES: (checked.get("target") or {}).get("kept"),
+        LINES: (result.train_info.adapt.model_extra or {}).get("target_lines"),
     }
     return Gain(dataset, code, genealogy(code) or "other", fmean(points), factors)
 
 
 def factors_figure(found: Sequence[Gain]) -> tuple[str, str]:
-    """The gain against each factor, a panel each, with datasets as colours; and its caption. Datasets have different
-    gains, so each has a correlation of its own. "" with nothing to show."""
-    named = found[0].factors if found else ()
-    factors = {name: points for name in named if (points := _points(found, name))}
+    """The gain against each factor and by family, a panel each, with datasets as colours; and its caption. Datasets
+    have different gains, so each has a correlation of its own. "" with nothing to show."""
+    families = sorted({gain.family for gain in found})
+    values = {name: [(gain, gain.factors[name]) for gain in found] for name in (found[0].factors if found else ())}
+    values[FAMILY] = [(gain, families.index(gain.family)) for gain in found]
+    factors = {name: points for name, pairs in values.items() if (points := _points(name, pairs))}
     if not factors:
         return "", ""
     datasets = sorted({dataset for points in factors.values() for dataset in points})
@@ -135,6 +137,8 @@ def factors_figure(found: Sequence[Gain]) -> tuple[str, str]:
                 ticks = _steps([x for pairs in points.values() for _, x in pairs])
                 axes.set_xticks(ticks, [amount(tick) for tick in ticks])
                 axes.set_xticks([], minor=True)
+            if name == FAMILY:
+                axes.set_xticks(range(len(families)), families, rotation=30, ha="right", fontsize=10)
             axes.axhline(0, color=RULE, linewidth=1)
             axes.margins(y=0.12)
             axes.set_xlabel(name)
@@ -143,11 +147,12 @@ def factors_figure(found: Sequence[Gain]) -> tuple[str, str]:
         figure.supylabel("gain, points")
         add_legend(figure, panels)
 
-    shown = "; ".join(f"{name}: {_correlations(points)}" for name, points in factors.items())
+    shown = "; ".join(f"{name}: {_correlations(points)}" for name, points in factors.items() if name != FAMILY)
     caption = (
         "Gain of the adapted soft prompt over prompt tuning without adaptation, by language. Rank correlations, of each"
-        f" dataset by itself: {shown}. A factor that is the same everywhere, or known of fewer than {LEAST} languages"
-        " of a dataset, is left out, and so are codes that would overlap."
+        f" dataset by itself: {shown}. Means by family: {_by_family(found)}. A factor that"
+        f" is the same everywhere, or known of fewer than {LEAST} languages of a dataset, is left out, and so are codes"
+        " that would overlap."
     )
     spoken = "; ".join(f"{gain.dataset} {gain.language} ({gain.family}) {gain.points:+.1f}" for gain in found)
     height = 40 + PANEL * len(factors) + LEGEND_ROW * len(datasets)
@@ -159,11 +164,10 @@ Points = Sequence[tuple[Gain, float]]
 """Gains with their values of a factor."""
 
 
-def _points(found: Sequence[Gain], factor: str) -> dict[str, Points]:
+def _points(factor: str, values: Sequence[tuple[Gain, float | None]]) -> dict[str, Points]:
     """By dataset, where a factor is known of enough languages and differs among them."""
     by_dataset: dict[str, list[tuple[Gain, float]]] = {}
-    for gain in found:
-        value = gain.factors[factor]
+    for gain, value in values:
         if value is not None and math.isfinite(value) and (value > 0 or factor != LINES):
             by_dataset.setdefault(gain.dataset, []).append((gain, value))
     return {
@@ -213,13 +217,28 @@ def _correlations(points: Mapping[str, Points]) -> str:
     )
 
 
+def _by_family(found: Sequence[Gain]) -> str:
+    """Mean gain and number of languages of each family, by dataset."""
+    groups: dict[str, dict[str, list[float]]] = {}
+    for gain in sorted(found, key=lambda gain: gain.family):
+        groups.setdefault(gain.dataset, {}).setdefault(gain.family, []).append(gain.points)
+    return "; ".join(
+        f"{dataset} {', '.join(f'{family} {_signed(fmean(one), 1)} ({len(one)})' for family, one in by_family.items())}"
+        for dataset, by_family in sorted(groups.items())
+    )
+
+
+def _signed(value: float, places: int) -> str:
+    return f"{value:+.{places}f}".replace("-", "−")
+
+
 def _rank_correlation(points: Points) -> str:
     """Spearman's, in print."""
     try:
         value = correlation(_ranks([x for _, x in points]), _ranks([gain.points for gain, _ in points]))
     except StatisticsError:  # the same gain everywhere
         return "-"
-    return f"{value:+.2f}".replace("-", "−")
+    return _signed(value, 2)
 
 
 def _ranks(values: Sequence[float]) -> list[float]:
