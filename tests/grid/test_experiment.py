@@ -45,7 +45,7 @@ def test_a_wheel_finds_its_experiments_by_name(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_files_of_our_own_questions_are_small_already() -> None:
-    assert len(HELPS) == 5
+    assert len(HELPS) == 6
     for found in map(load, HELPS):
         assert found.model in ("mini-sentence", "mini")
         assert "embedding" in found.methods
@@ -59,6 +59,10 @@ def test_what_differs_at_the_mini_scale() -> None:
     assert by_name["table1_gap"].tune["most_per_label"] > by_name["table2_americasnli"].tune["most_per_label"]
     assert by_name["fig4_few_shot"].tune["epochs"] > by_name["table2_masakhanews"].tune["epochs"]
     assert by_name["fig3_text_amount"].max_lines == MAX_LINES
+    for name in ("table1_gap", "table2_americasnli", "fig3_text_amount"):
+        prompts = [one for one in by_name[name].methods if "prompt" in one]
+        rates = {by_name[name].system(one).tune["learning_rate"] for one in prompts}
+        assert rates == {1e-2}, "at 4e-2 NLI is not learned"
     assert by_name["table2_masakhanews"].system("fine-tuning-mlm").seeds == (0,)
 
 
