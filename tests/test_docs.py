@@ -132,6 +132,17 @@ def is_there(parts: list[str]) -> bool:
     return not parts or re.search(rf"\b{parts[0]}\b", (stub if stub.exists() else file).read_text("utf-8")) is not None
 
 
+@pytest.mark.slow
+def test_the_results_are_drawn_from_the_committed_ones(tmp_path: Path) -> None:
+    assert main(["report", str(ROOT / "results" / "mini.jsonl.gz"), "--output", str(tmp_path)]) == 0
+    kept = DOCS / "results"
+    files = [kept / "results.md", *kept.glob("tables/*"), *kept.glob("figures/*")]
+    assert len(files) > 20
+    made = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file() and path.name != "index.html"}
+    assert made == {path.relative_to(kept) for path in files}
+    assert [path for path in files if path.read_bytes() != (tmp_path / path.relative_to(kept)).read_bytes()] == []
+
+
 def test_the_readme_is_one_screen_and_the_map_two() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 100
     design = (DOCS / "design.md").read_text(encoding="utf-8").splitlines()
