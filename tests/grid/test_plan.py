@@ -12,14 +12,17 @@ from typing import Any
 import pytest
 
 from glotprompt.cli.plain_commands import _of_stage1
+from glotprompt.config import AdaptConfig
 from glotprompt.data.readers.records import subsample
 from glotprompt.errors import ConfigError, DataError
+from glotprompt.estimate.forecast import Forecast, Forecaster, Text
 from glotprompt.grid import reading
+from glotprompt.grid.estimate import Estimator
 from glotprompt.grid.experiment import load
 from glotprompt.grid.plan import Plan, add_experiment
 from glotprompt.grid.reading import ExampleSource, TextSource
 from glotprompt.grid.scales import ScaleName
-from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, TuneStep
+from glotprompt.grid.steps import AdaptStep, CostStep, EvaluateStep, PlannedBackbone, TuneStep, Workplace
 from glotprompt.grid.store import Store
 
 from .conftest import EXPERIMENTS
@@ -579,3 +582,18 @@ def test_text_is_sampled_as_by_adapt(experiment_file: Path, toy_data: Path) -> N
     step = next(step for step in plan.steps.values() if isinstance(step, AdaptStep))
     every = reading.texts(replace(step.texts["target"], max_lines=200_000), toy_data).lines
     assert reading.texts(step.texts["target"], toy_data).lines == subsample(every, 5, 3)
+
+
+def test_a_forecast_of_both_objectives_is_the_sum_of_theirs(
+    with_systems: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forecast(_: Forecaster, config: AdaptConfig, text: Text, num_trainings: int | None) -> Forecast:
+        return Forecast(3, len(text.lines), 0, 100, seconds={"mlm": 10.0, "alignment": 7.0}[config.objective])
+
+    monkeypatch.setattr(Forecaster, "adapt", forecast)
+    monkeypatch.setattr(Estimator, "_of", lambda self, backbone: Forecaster.__new__(Forecaster))
+    monkeypatch.setattr(Forecaster, "backbone", None, raising=False)
+    both = 'systems.both={method="soft-prompt", adapt={objective="mlm+alignment"}}'
+    plan = planned(with_systems, with_systems.parent, 'methods=["both"]', both)
+    (step,) = (step for step in plan.steps.values() if isinstance(step, AdaptStep))
+    assert Estimator(Workplace(Store(with_systems.parent)))(step).seconds == 17.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from glotprompt.config import AdaptConfig, ObjectiveName
 from glotprompt.data.readers.records import most_per_label
 from glotprompt.estimate.forecast import PROBE_TOKENS, Fields, Forecast, Forecaster, Probe, Text
 from glotprompt.grid import reading
@@ -17,6 +18,8 @@ from glotprompt.model.shapes import Shell
 
 PROBE = Probe(seconds=2.0, most_tokens=PROBE_TOKENS)
 """Short, because a plan has many kinds of training."""
+
+_BOTH: tuple[ObjectiveName, ...] = ("mlm", "alignment")
 
 _SAMPLE, _CHARACTERS = 64, 400
 """Number of lines whose tokens are counted, and the number of characters read of each."""
@@ -69,13 +72,20 @@ class Estimator:
         return self._forecasters[key]
 
     def _adapt(self, step: AdaptStep) -> Forecast:
+        if step.config.objective != "mlm+alignment":
+            return self._with_objective(step, step.config)
+        one, other = (self._with_objective(step, step.config.replace(objective=name)) for name in _BOTH)
+        seconds = None if one.seconds is None or other.seconds is None else one.seconds + other.seconds
+        return replace(one, seconds=seconds, estimated_bytes=max(one.estimated_bytes, other.estimated_bytes))
+
+    def _with_objective(self, step: AdaptStep, config: AdaptConfig) -> Forecast:
         forecaster, data_dir = self._of(step.backbone), self.place.data_dir
-        if "target" not in step.texts:
+        if config.objective == "alignment":
             lines = [side for pair in reading.pairs(step.texts["pairs"], data_dir).pairs for side in pair]
         else:
             lines = reading.texts(step.texts["target"], data_dir).lines
         text = Text(lines, [] if forecaster.backbone is None else _lengths(lines, forecaster.backbone))
-        return forecaster.adapt(step.config, text, None if step.after is None else 1)
+        return forecaster.adapt(config, text, None if step.after is None else 1)
 
     def _tune(self, step: TuneStep) -> Forecast:
         config, labelled = step.config, reading.examples(step.train, self.place.data_dir)
