@@ -222,9 +222,7 @@ def test_the_data_decides_what_is_compared() -> None:
         "embedding+ridge",
         "embedding+centred",
         "prompt-tuning",
-        "prompt-tuning+calibrated",
         "soft-prompt",
-        "soft-prompt+calibrated",
     ], "by what they were worth on other languages, labels that take seconds before what may take too long"
     assert len({one.title for one in everything}) == len(everything)
 
@@ -265,9 +263,6 @@ def test_the_commands_that_make_a_candidate() -> None:
     assert made[2][-4:-2] == ["--output", "out/classifier.safetensors"]
     (mapped,) = commands(replace(EMBEDDING, ridge=True), typed, "mini-sentence", "out")
     assert "--parallel p.tsv --held-out test.tsv --held-out few.tsv --output out/classifier.safetensors" in mapped
-    *_, calibrated = commands(Candidate("cloze", calibrated=True), typed, "mini", "out")
-    assert calibrated.startswith("glotprompt evaluate --classifier out/started.safetensors --data few.tsv")
-    assert "uniform --prior-text glv.txt --save-offsets out/classifier.safetensors" in calibrated
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -357,7 +352,7 @@ def test_labels_are_tried_before_variants_and_what_does_not_fit_says_what_it_nee
         "[0.0 s, 1 min 30 s left] Sentence vectors, about 4.0 s ...",
         "[10 s, 1 min 20 s left] Sentence vectors, your labels, about 10 s ...",
     ]
-    assert result.advice[-1].startswith("Sentence vectors, self-trained and 6 others did not fit into 1.5 minutes")
+    assert result.advice[-1].startswith("Sentence vectors, self-trained and 4 others did not fit into 1.5 minutes")
     assert json.loads((trainer.work.parent / "compare.json").read_text()) == result.to_json()
 
 

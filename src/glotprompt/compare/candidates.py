@@ -34,8 +34,6 @@ class Candidate:
     ridge: bool = False
     """Whether they are mapped to those of the source by a ridge map, fitted on the translations."""
     self_trained: bool = False
-    calibrated: bool = False
-    """cloze: whether the mean prediction on the target text is made to meet a uniform prior."""
 
     @property
     def is_baseline(self) -> bool:
@@ -63,7 +61,7 @@ class Candidate:
     def name(self) -> str:
         """Its key in the figures."""
         marks = {"centred": self.centred, "ridge": self.ridge, "self-trained": self.self_trained}
-        marks |= {"calibrated": self.calibrated, "labels": self.labels}
+        marks |= {"labels": self.labels}
         return "+".join([self.method, *(mark for mark, is_so in marks.items() if is_so and not self.is_baseline)])
 
     @property
@@ -72,7 +70,7 @@ class Candidate:
         own = {"tf-idf": "tf-idf on your labels", "embedding": "Sentence vectors"}
         title = own.get(self.method, method_name(self.method))
         title += ", centred" if self.centred else ", mapped" if self.ridge else ""
-        title += ", self-trained" if self.self_trained else ", calibrated" if self.calibrated else ""
+        title += ", self-trained" if self.self_trained else ""
         return f"{title}, your labels" if self.labels and not self.is_baseline else title
 
     @property
@@ -98,8 +96,8 @@ def planned(*, target: bool, parallel: bool, labels: bool) -> list[Candidate]:
     for start in (EMBEDDING, *aligned[:1]) if target else ():
         candidates += _with_labels(replace(start, self_trained=True))
     variants = [replace(EMBEDDING, centred=True)] if target else []
-    clozes = [replace(Candidate("cloze", stage1), calibrated=is_so) for stage1 in ("", MLM) for is_so in (False, True)]
-    return [*candidates, *other, *variants, *(clozes if target else clozes[:1])]
+    clozes = [Candidate("cloze"), *([Candidate("cloze", MLM)] if target else [])]
+    return [*candidates, *other, *variants, *clozes]
 
 
 def _with_labels(candidate: Candidate) -> list[Candidate]:
@@ -180,11 +178,7 @@ def _commands(candidate: Candidate, typed: Typed, model: str, folder: str) -> It
     words += [*_each("--parallel", typed.parallel), *held_out] if candidate.ridge else []
     unlabelled = [*(typed.target if candidate.centred else ()), *(typed.parallel if candidate.ridge else ())]
     ending = [*typed.reading([*labelled, *unlabelled], labelled, ()), *typed.machine, *typed.flags("tune")]
-    yield [*words, "--output", started if candidate.self_trained or candidate.calibrated else output, *ending]
-    if candidate.calibrated:
-        words = ["evaluate", "--classifier", started, "--data", typed.labels, "--label-prior", "uniform"]
-        words += [*_each("--prior-text", typed.target), "--save-offsets", output]
-        yield [*words, *typed.reading([typed.labels, *typed.target], [typed.labels], ()), *typed.machine]
+    yield [*words, "--output", started if candidate.self_trained else output, *ending]
     if candidate.self_trained:
         words = ["self-train", "--classifier", started, *_each("--unlabelled", typed.target), *learned]
         words += [*(["--prompt", adapted] if candidate.stage1 else []), *held_out, "--output", output]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -178,8 +178,6 @@ class _Comparison:
     def _needed(self, candidate: Candidate, seed: int) -> float:
         """A forecast in seconds, from earlier runs or a few timed steps."""
         backbone, seconds = self.trainer.backbone(candidate), 0.0
-        if candidate.calibrated and seed in self.runs.get(replace(candidate, calibrated=False), _Runs()).predictions:
-            return self._reading(sum(map(len, texts_of(self.material.target))))
         if candidate.stage1 and not self.trainer.has_adapted(candidate, seed):
             durations = [
                 self._stage1[candidate.stage1, one] for one in SEEDS if (candidate.stage1, one) in self._stage1

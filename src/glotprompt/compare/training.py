@@ -86,7 +86,7 @@ class Trainer:
         about = {"candidate": candidate.name, "few": content_hash(few)}
         if candidate.reads != "majority":
             about["stage 2"] = self.stage2(candidate, seed, few)[1]
-        if candidate.centred or candidate.self_trained or candidate.calibrated:
+        if candidate.centred or candidate.self_trained:
             about["target"] = content_hash(self.material.target)
         return identity_of(about)
 
@@ -180,9 +180,6 @@ class Trainer:
     def whole(self, candidate: Candidate, seed: int, few: Sequence[Example]) -> PromptClassifier:
         """The classifier that the candidate's plain commands make, trained once and kept in the folder. It has seen the
         target labels, on which it was chosen."""
-        if candidate.calibrated:
-            plain = self.whole(replace(candidate, calibrated=False), seed, few)
-            return plain.with_label_prior(self.material.target, batch_size=self.runtime.eval_batch_size)
         spec, backbone = self.stage2(candidate, seed, few)[0].spec(self.backbone(candidate)), self.backbone(candidate)
         if candidate.centred or candidate.self_trained:
             about = {**spec.contents, "target_text": content_hash(self.material.target)}
