@@ -85,7 +85,8 @@ def _draw_curve(axes: Any, experiments: Sequence[Experiment]) -> None:
         counts = sorted(by_count)
         heights = [by_count[count] for count in counts]
         axes.plot(counts, heights, "o-", markersize=3, color=look(method).colour, label=label)
-    axes.axhline(levels["self-trained"], color="#2a9d8f", linewidth=1, label="self-trained, no target labels")
+    if "self-trained" in levels:
+        axes.axhline(levels["self-trained"], color="#2a9d8f", linewidth=1, label="self-trained, no target labels")
     axes.set_xlabel("target labels a class")
     axes.set_title("topics of sentences, twelve languages", fontsize=9)
 

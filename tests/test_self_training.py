@@ -190,6 +190,10 @@ def test_a_result_that_collapses_is_not_kept(classifier: gp.PromptClassifier, mo
     said = made.training.self_training
     assert said is not None
     assert (said.rounds, said.stopped) == ([], "100 % of the texts were taken for 'sports'")
+    once = said.replace(rounds=[SelfTrainingRound(kept={"sports": 7}, agreement=90)], stopped=None)
+    again = trained(classifier.with_report(target_examples=7, self_training=once)).training.self_training
+    assert again is not None
+    assert again.rounds == once.rounds, "what it gave itself is not taken for labels the next time"
 
 
 def test_its_identity_moves_with_whatever_moves_its_numbers(classifier: gp.PromptClassifier) -> None:

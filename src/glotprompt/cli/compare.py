@@ -62,7 +62,7 @@ def compare(params: Params) -> None:
     with alone(output / "work", output, note), resumable(output / "work"):
         trainer = Trainer(material, models, names, output / "work", runtime)
         result = compare_candidates(trainer, _typed(params, material.task), output, budget, note)
-        _show(result)
+        _show(result, material.num_scored_twice)
         _write_plot(result, output / PLOT)
     note(f"wrote {output / RESULT} (figures)")
     write_json(params["json"], result.to_json())
@@ -124,11 +124,11 @@ def _material(params: Params) -> Material:
         train,
         dev,
         target,
-        pairs_text.pairs,
-        pairs_text.record,
-        labels,
-        None if report is None else OverlapCheck.model_validate(report.to_json()),
-        num - len(train) - len(dev or ()),
+        pairs=pairs_text.pairs,
+        pairs_record=pairs_text.record,
+        labels=labels,
+        target_check=OverlapCheck.model_validate(report.to_json()) if report and report.overlaps else None,
+        num_scored_twice=num - len(train) - len(dev or ()),
     )
 
 
@@ -155,7 +155,7 @@ def _without(
 # What is shown
 
 
-def _show(result: CompareResult) -> None:
+def _show(result: CompareResult, num_scored_twice: int) -> None:
     out = console()
     out.print(_table(result))
     left_out = [row for row in result.rows if row.not_run is not None]
@@ -169,6 +169,8 @@ def _show(result: CompareResult) -> None:
         say("What is saved can be made again with:")
         for command in result.commands:
             say(f"  {command}")
+        if num_scored_twice:
+            say(f"They read all labelled examples; here {num_scored_twice:,} were left out, as they are scored, too.")
     if result.saved is not None:
         note(f"wrote {result.saved.file} (classifier)")
 

@@ -18,15 +18,15 @@ from glotprompt.report.tables import size
 
 _OPTIONS = (
     (
-        "... --set reparameterisation=512",
-        "an MLP that makes the prompts (prompt-tuning: in stage 2); the file has prompts",
-        "-",
+        "soft-prompt --set reparameterisation=512",
+        "an MLP that makes the prompts",
+        "as soft-prompt",
         "Li and Liang 2021; P-tuning v2, Liu et al. 2022",
     ),
-    ("... --set task_adapter=houlsby", "-", "task adapters, two a layer", "Houlsby et al. 2019"),
-    ("... --model XLM", "as above, on a backbone of the type xlm", "as above", "Lample and Conneau 2019"),
+    ("mad-x --set task_adapter=houlsby", "as mad-x", "task adapters, two a layer", "Houlsby et al. 2019"),
+    ("any, --model of the type xlm", "as the method", "as the method", "Lample and Conneau 2019"),
 )
-"""Rows of the systems that are an option of the methods."""
+"""Rows of published systems that are an option of a method."""
 
 
 def methods(params: Params) -> None:

@@ -51,8 +51,8 @@ PRIOR = (
 )
 PRESET = Option(
     "--preset NAME",
-    "Named settings to start from instead of the defaults shown here; if not given, alignment with --parallel, quick"
-    " for mini. There are defaults, paper, quick, alignment, americasnli and masakhanews.",
+    "Named settings to start from instead of the defaults shown here; if not given, quick for mini (adapt with"
+    " --parallel alone: alignment). There are defaults, paper, quick, alignment, americasnli and masakhanews.",
 )
 SET = Option("--set KEY=VALUE", "Any setting by its name; may be repeated.", list[str])
 

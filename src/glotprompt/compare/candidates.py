@@ -90,7 +90,7 @@ def planned(*, target: bool, parallel: bool, labels: bool) -> list[Candidate]:
     ridge = replace(EMBEDDING, ridge=True)
     if not labels:
         self_trained = [replace(EMBEDDING, self_trained=True)] if target else []
-        return [EMBEDDING, *self_trained, *([lora, prompt, ridge] if parallel else [])]
+        return [EMBEDDING, *([lora] if parallel else []), *self_trained, *([prompt, ridge] if parallel else [])]
     aligned, other = (_with_labels(lora), [*_with_labels(prompt), ridge]) if parallel else ([], [])
     candidates = [Candidate("majority"), Candidate("tf-idf", labels=True), *_with_labels(EMBEDDING), *aligned]
     for start in (EMBEDDING, *aligned[:1]) if target else ():

@@ -339,7 +339,6 @@ class _Comparison:
                 *advice,
                 *choice.spelling(self.shared_words, name),
                 *choice.left_out(late, self.budget.minutes),
-                *choice.scored_twice(self.material.left_out),
             ],
             saved=None if to_save is None else Saved(name=to_save.name, file=str(output / CLASSIFIER)),
             commands=[]

@@ -42,7 +42,7 @@ class Material:
     """Labelled examples of the target language."""
     target_check: OverlapCheck | None = None
     """What was removed from `target`."""
-    left_out: int = 0
+    num_scored_twice: int = 0
     """Labelled source examples that are not among `train` and `dev`, as they are scored."""
 
 
@@ -172,7 +172,7 @@ class Trainer:
             result = run_self_training(training, runtime)
             report = result.training.self_training
             if report is not None and report.stopped is not None:
-                raise UserError(f"self-training stopped: {report.stopped}")
+                raise UserError(f"self-training stopped: {report.stopped.partition(';')[0]}")  # no prior can be given
         if (candidate.centred or candidate.self_trained) and material.target_check is not None:
             result = result.with_report(decontamination=Decontamination(target=material.target_check))
         return result

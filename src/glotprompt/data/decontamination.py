@@ -14,7 +14,7 @@ from typing import Any, Literal
 from glotprompt.data.datasets.americas import AMERICASNLI
 from glotprompt.data.datasets.catalog import DATASETS, Reference, dataset, parse_reference
 from glotprompt.data.languages import same_language
-from glotprompt.data.readers.normalise import UNSPACED, script_of, words
+from glotprompt.data.readers.normalise import in_pieces, words
 from glotprompt.data.readers.records import Example
 from glotprompt.data.sources import Reading, texts_of, texts_to_compare
 from glotprompt.errors import ConfigError, DataError, setting
@@ -27,9 +27,6 @@ later work."""
 
 _PIECE = 12
 """`NGRAM` of these in a row are 24 characters, about as many Chinese or Japanese words. A guess."""
-
-_FIRST_UNSPACED = "\u0e00"
-"""The first character of all scripts without spaces, Thai's; most texts have none from there on."""
 
 # ---------------------------------------------------------------------------------------------------------------
 # By content
@@ -97,7 +94,7 @@ class OverlapCheck:
             for item in items:
                 found = words(item)
                 self._same.setdefault("".join(found), set()).add(name)
-                for gram in _grams(_tokens(found)):
+                for gram in _grams(in_pieces(found, _PIECE)):
                     self._shared.setdefault(gram, set()).add(name)
         self._same.pop("", None)
         self._vocabulary = {word for gram in self._shared for word in gram}
@@ -107,7 +104,7 @@ class OverlapCheck:
         report = self.report
         found = words(text)
         same = self._same.get("".join(found), set[str]())
-        shared = self._sets_sharing(_tokens(found))
+        shared = self._sets_sharing(in_pieces(found, _PIECE))
         for name in same | shared:
             overlap = report.overlaps[name]
             overlap.same += name in same
@@ -144,17 +141,6 @@ def sides_overlapping(
     source, target = OverlapCheck(held_out), OverlapCheck(held_out)
     overlaps = [any([source.holds(one), target.holds(other)]) for one, other in pairs]
     return overlaps, {"source": source.report, "target": target.report}
-
-
-def _tokens(found: list[str]) -> list[str]:
-    """The words of a text; in a script without spaces every `_PIECE` characters in a row stand for one."""
-    tokens: list[str] = []
-    for word in found:
-        if max(word) >= _FIRST_UNSPACED and any(script_of(char) in UNSPACED for char in word):
-            tokens += [word[start : start + _PIECE] for start in range(max(1, len(word) - _PIECE + 1))]
-        else:
-            tokens.append(word)
-    return tokens
 
 
 def _grams(tokens: list[str]) -> list[tuple[str, ...]]:

@@ -72,7 +72,7 @@ class Estimator:
         return self._forecasters[key]
 
     def _adapt(self, step: AdaptStep) -> Forecast:
-        if step.config.objective != "mlm+alignment":
+        if step.config.objective != "mlm+alignment":  # each of its steps is one of each
             return self._with_objective(step, step.config)
         one, other = (self._with_objective(step, step.config.replace(objective=name)) for name in _BOTH)
         seconds = None if one.seconds is None or other.seconds is None else one.seconds + other.seconds

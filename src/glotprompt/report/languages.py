@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import StatisticsError, correlation, fmean
@@ -118,9 +119,11 @@ def _gain(dataset: str, code: str, adapted: Sequence[Run], before: Sequence[Run]
 def factors_figure(found: Sequence[Gain]) -> tuple[str, str]:
     """The gain against each factor and by family, a panel each, with datasets as colours; and its caption. Datasets
     have different gains, so each has a correlation of its own. "" with nothing to show."""
-    families = sorted({gain.family for gain in found})
+    languages = Counter(gain.dataset for gain in found)
+    enough = [gain for gain in found if languages[gain.dataset] >= LEAST]
+    families = sorted({gain.family for gain in enough})
     values = {name: [(gain, gain.factors[name]) for gain in found] for name in (found[0].factors if found else ())}
-    values[FAMILY] = [(gain, families.index(gain.family)) for gain in found]
+    values[FAMILY] = [(gain, families.index(gain.family)) for gain in enough]
     factors = {name: points for name, pairs in values.items() if (points := _points(name, pairs))}
     if not factors:
         return "", ""
@@ -149,8 +152,9 @@ def factors_figure(found: Sequence[Gain]) -> tuple[str, str]:
 
     shown = "; ".join(f"{name}: {_correlations(points)}" for name, points in factors.items() if name != FAMILY)
     caption = (
-        "Gain of the adapted soft prompt over prompt tuning without adaptation, by language. Rank correlations, of each"
-        f" dataset by itself: {shown}. Means by family: {_by_family(found)}. A factor that"
+        "Gain of the adapted soft prompt over prompt tuning without adaptation, by language. "
+        + f"Rank correlations, of each dataset by itself: {shown}. " * bool(shown)
+        + f"Means by family: {_by_family(enough)}. A factor that"
         f" is the same everywhere, or known of fewer than {LEAST} languages of a dataset, is left out, and so are codes"
         " that would overlap."
     )

@@ -188,8 +188,9 @@ def run_self_training(training: SelfTraining, runtime: RuntimeConfig | None = No
             agreement = 100 * float((before.calibrated == after.calibrated).mean())
             rounds.append(SelfTrainingRound(kept=counts, agreement=agreement))
             current, before = learned, after
+    earlier = training.classifier.training.self_training
     report = SelfTrainingReport(
-        rounds=rounds,
+        rounds=rounds or ([] if earlier is None else earlier.rounds),
         texts=len(training.unlabelled),
         keep=training.config.keep,
         prior=dict(zip(current.task.labels, training.prior, strict=True)),

@@ -50,8 +50,8 @@ TRAINING = {
             Option("--source FILE", "Unlabelled text in the source language. May be repeated.", list[str]),
             Option(
                 "--parallel FILE",
-                "Translations instead of --target and --source. A table with the columns source and target (or two"
-                " columns without names), or a reference such as bible_verses:cni. Two files are source text and target"
+                "Translations, usually instead of --target and --source. A table with the columns source and target (or"
+                " two columns without names), or a reference such as bible_verses:cni. Two files are source and target"
                 " text, line by line. The objective is then alignment; with --target and --source as well, both:"
                 " --set objective=mlm+alignment.",
                 list[str],
@@ -60,7 +60,7 @@ TRAINING = {
             Option(
                 "--model NAME",
                 "The frozen backbone: bundled, folder or hub name. `glotprompt backbones` lists the bundled.",
-                shown_default="mini; with --parallel mini-sentence",
+                shown_default="mini; with --parallel alone mini-sentence",
             ),
             "method",
             PRESET,

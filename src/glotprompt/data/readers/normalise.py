@@ -16,6 +16,8 @@ _TWO_WORDS = ("CANADIAN", "OL", "NEW", "OLD", "TAI", "SORA", "MEETEI", "SYLOTI",
 
 UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
 """Scripts without spaces between words."""
+_FIRST_UNSPACED = "\u0e00"
+"""Their first character, Thai's; most texts have none from there on."""
 
 
 class _ByCharacter(dict[int, str]):
@@ -67,6 +69,17 @@ def words(text: str) -> list[str]:
 def letters(text: str) -> str:
     """Letters of a text, the key by which two texts are the same: its `words` without spaces; "" if there are none."""
     return "".join(words(text))
+
+
+def in_pieces(found: list[str], length: int) -> list[str]:
+    """Words of a text; in a script without spaces every `length` characters in a row stand for one."""
+    pieces: list[str] = []
+    for word in found:
+        if max(word) >= _FIRST_UNSPACED and any(script_of(char) in UNSPACED for char in word):
+            pieces += [word[start : start + length] for start in range(max(1, len(word) - length + 1))]
+        else:
+            pieces.append(word)
+    return pieces
 
 
 @cache
