@@ -116,6 +116,11 @@ def test_a_baseline_is_saved_where_it_is_most_accurate() -> None:
     told = advice(rights, found, "Manx")
     assert told[0].startswith("tf-idf on your labels is recommended, with 70.0 % on your 100 Manx labels")
     assert told[1] == "It needs none, and is used and served like the others."
+    assert not any("cannot show a difference" in one for one in told), "20 points are clear"
+    close = {MAJORITY: right(0.2), TFIDF: right(0.7), EMBEDDING: np.roll(right(0.68), 50)}
+    assert advice(close, choose(close), "Manx")[2].startswith(
+        "100 labels cannot show a difference to Sentence vectors: +2.0"
+    )
     (made,) = commands(found.winner, Typed("glv", "t", ["a"], labels="few.tsv"), "mini-sentence", "out")
     assert made.startswith("glotprompt tune --method tf-idf --language glv --train few.tsv --task t --output out/")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from glotprompt.cli.options import FILES
 from glotprompt.cli.program import all_options, options_of, words_of
 from glotprompt.cli.screen import note, resumable, say, write_json
 from glotprompt.cli.tables import console, table
-from glotprompt.cli.tune import tell_few
+from glotprompt.cli.tune import tell_few, without_examples
 from glotprompt.compare.budget import Budget
 from glotprompt.compare.candidates import Typed
 from glotprompt.compare.choice import label_folds
@@ -114,6 +115,9 @@ def _material(params: Params) -> Material:
     num = len(train) + len(dev or ())
     train, _ = _without(train, held_out, "training examples")
     dev = None if dev is None else _without(dev, held_out, "dev examples")[0]
+    learned = Counter(str(one.label) for one in [*train, *labels])
+    for warning in without_examples({label: learned[label] for label in task.labels}):
+        note(f"note: {warning}")
     pairs_text = Stage1Text(TextReport())
     if pair_files:
         pairs_text = parallel_text(params["language"], pair_files, {**params, "held_out": scored})

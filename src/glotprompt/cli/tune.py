@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -241,15 +241,20 @@ def _show_classifier(classifier: PromptClassifier) -> None:
 
 def _warnings(report: TuneReport) -> Generator[str]:
     """Warnings about a classifier's training."""
-    missing = [label for label, count in report.labels.items() if not count]
-    if missing:
-        yield f"no example of {', '.join(missing)} was trained on; the classifier has not learned when to answer so"
+    yield from without_examples(report.labels)
     for counts, which in ((report.labels, "training"), (report.dev_labels, "dev")):
         occurring = [label for label, count in counts.items() if count]
         if len(occurring) == 1:
             yield f"only one label, {occurring[0]!r}, occurs among the {which} examples; dev accuracy says little"
     if report.steps and not report.best_step:
         yield "no epoch was better than the start, which is what is saved; try another learning rate or more epochs"
+
+
+def without_examples(counts: Mapping[str, int]) -> Generator[str]:
+    """A warning about the labels that have no training example."""
+    missing = [label for label, count in counts.items() if not count]
+    if missing:
+        yield f"no example of {', '.join(missing)} was trained on; the classifier has not learned when to answer so"
 
 
 def classifier_figures(classifier: PromptClassifier, output: Path) -> dict[str, Any]:

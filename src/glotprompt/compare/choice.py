@@ -146,6 +146,8 @@ def advice(rights: Mapping[Candidate, Right], choice: Choice, language: str) -> 
             if choice.to_save is None
             else "It needs none, and is used and served like the others.",
         ]
+        if models and not (over := gain(rights[winner], rights[best(models)])).is_clear:
+            sentences.append(f"{number:,} labels cannot show a difference to {best(models).title}: {_points(over)}.")
     else:
         over = gain(rights[winner], rights[baseline])
         sentences = [f"{winner.title} is recommended: {reached}, {_points(over)} against {baseline.title}."]
@@ -215,6 +217,8 @@ def advice_without_labels(
         reasons.append("alignment on translations that are spelt otherwise gained nothing")
     elif has_pairs:
         reasons.append("alignment, which gained most, was not run")
+    elif not recommended.self_trained:
+        reasons.append("it needs source labels alone, and little was better on average")
     if recommended.self_trained or (retrieval_before is None and not has_pairs):
         reasons.append(
             "self-training on unlabelled text gained 1 to 2 points with English labels in languages that the model was"
