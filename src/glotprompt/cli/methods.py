@@ -17,16 +17,11 @@ from glotprompt.model.shapes import Shell
 from glotprompt.report.tables import size
 
 _OPTIONS = (
-    (
-        "soft-prompt --set reparameterisation=512",
-        "an MLP that makes the prompts",
-        "as soft-prompt",
-        "Li and Liang 2021; P-tuning v2, Liu et al. 2022",
-    ),
-    ("mad-x --set task_adapter=houlsby", "as mad-x", "task adapters, two a layer", "Houlsby et al. 2019"),
-    ("any, --model of the type xlm", "as the method", "as the method", "Lample and Conneau 2019"),
+    "Li and Liang 2021: soft-prompt or prompt-tuning --set reparameterisation=512, an MLP that makes the prompts.",
+    "Houlsby et al. 2019: mad-x or soft-prompt+task-adapter --set task_adapter=houlsby, two adapters a layer.",
+    "Lample and Conneau 2019 (XLM): any method, with a --model of the type xlm.",
 )
-"""Rows of published systems that are an option of a method."""
+"""Published systems that are an option of a method."""
 
 
 def methods(params: Params) -> None:
@@ -69,12 +64,10 @@ def _show(shell: Shell, costs: Sequence[MethodCost], setting: str) -> None:
     words = table(["method", "stage 1 trains", "stage 2 trains", "published in"], left=4)
     for cost in costs:
         words.add_row(cost.method.name, cost.method.stage1 or "-", _stage2_words(cost, shell), cost.method.citation)
-    for row in _OPTIONS:
-        words.add_row(*row)
     for one in (words, _parameters(costs), _bytes(costs)):
         out.print(one)
         out.print()
-    for line in _legend(costs, setting):
+    for line in (*_legend(costs, setting), *_OPTIONS):
         out.print(line)
 
 
