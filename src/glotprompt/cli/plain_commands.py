@@ -43,14 +43,14 @@ def commands_of(step: EvaluateStep, folder: Path, data_dir: Path | None) -> Iter
 def _of_stage1(step: AdaptStep) -> dict[str, Any]:
     texts = step.texts
     words: dict[str, Any] = {"language": step.language}
-    if "pairs" in texts:
-        pairs = texts["pairs"]
+    pairs = texts.get("pairs")
+    if pairs is not None:
         if pairs.share < 1:
             raise ConfigError(f"{step}: plain commands read all translations; leave text_share out")
         words |= {"parallel": pairs.references, "held-out": pairs.scored}
     if "target" in texts:  # beside pairs for mlm+alignment
         target = texts["target"]
-        if "pairs" in texts and texts["pairs"].scored != target.scored:
+        if pairs is not None and pairs.scored != target.scored:
             raise ConfigError(f"{step}: plain commands clean text and translations by the same files; give one target")
         words |= {"target": target.references, "source": texts["source"].references if step.contents["source"] else ()}
         words |= {"held-out": target.scored, "max-lines": target.max_lines}

@@ -146,8 +146,11 @@ def advice(rights: Mapping[Candidate, Right], choice: Choice, language: str) -> 
             if choice.to_save is None
             else "It needs none, and is used and served like the others.",
         ]
-        if models and not (over := gain(rights[winner], rights[best(models)])).is_clear:
-            sentences.append(f"{number:,} labels cannot show a difference to {best(models).title}: {_points(over)}.")
+        if models:
+            model = best(models)
+            over = gain(rights[winner], rights[model])
+            if not over.is_clear:
+                sentences.append(f"{number:,} labels cannot show a difference to {model.title}: {_points(over)}.")
     else:
         over = gain(rights[winner], rights[baseline])
         sentences = [f"{winner.title} is recommended: {reached}, {_points(over)} against {baseline.title}."]

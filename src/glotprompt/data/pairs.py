@@ -177,8 +177,8 @@ def shared_words(target_sides: Iterable[str], texts: Iterable[str]) -> float | N
 
 def _word_counts(texts: Iterable[str]) -> Counter[str]:
     lines = (unicodedata.normalize("NFC", text.casefold()) for text in texts)
-    words = (_bare(word) for line in lines for word in line.split())
-    return Counter(in_pieces([word for word in words if word], 3))
+    words = ([bare for word in line.split() if (bare := _bare(word))] for line in lines)
+    return Counter(piece for one in words for piece in in_pieces(one, 3))
 
 
 def _bare(word: str) -> str:

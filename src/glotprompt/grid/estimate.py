@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from glotprompt.config import AdaptConfig, ObjectiveName
+from glotprompt.config import AdaptConfig
 from glotprompt.data.readers.records import most_per_label
 from glotprompt.estimate.forecast import PROBE_TOKENS, Fields, Forecast, Forecaster, Probe, Text
 from glotprompt.grid import reading
@@ -18,8 +18,6 @@ from glotprompt.model.shapes import Shell
 
 PROBE = Probe(seconds=2.0, most_tokens=PROBE_TOKENS)
 """Short, because a plan has many kinds of training."""
-
-_BOTH: tuple[ObjectiveName, ...] = ("mlm", "alignment")
 
 _SAMPLE, _CHARACTERS = 64, 400
 """Number of lines whose tokens are counted, and the number of characters read of each."""
@@ -72,9 +70,12 @@ class Estimator:
         return self._forecasters[key]
 
     def _adapt(self, step: AdaptStep) -> Forecast:
-        if step.config.objective != "mlm+alignment":  # each of its steps is one of each
-            return self._with_objective(step, step.config)
-        one, other = (self._with_objective(step, step.config.replace(objective=name)) for name in _BOTH)
+        config = step.config
+        if config.objective != "mlm+alignment":
+            return self._with_objective(step, config)
+        # Each of its steps is a step of both.
+        one = self._with_objective(step, config.replace(objective="mlm"))
+        other = self._with_objective(step, config.replace(objective="alignment"))
         seconds = None if one.seconds is None or other.seconds is None else one.seconds + other.seconds
         return replace(one, seconds=seconds, estimated_bytes=max(one.estimated_bytes, other.estimated_bytes))
 

@@ -15,6 +15,7 @@ from glotprompt.report.figures import INK, RULE, WIDTH, draw_panels
 from glotprompt.report.paper_figures import LEGEND_ROW, add_legend, amount, stem
 from glotprompt.report.results import REFERENCE, Experiment, Run, shared_seeds
 from glotprompt.report.table_files import Table, number_cell, word_cell
+from glotprompt.report.tables import signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -227,13 +228,9 @@ def _by_family(found: Sequence[Gain]) -> str:
     for gain in sorted(found, key=lambda gain: gain.family):
         groups.setdefault(gain.dataset, {}).setdefault(gain.family, []).append(gain.points)
     return "; ".join(
-        f"{dataset} {', '.join(f'{family} {_signed(fmean(one), 1)} ({len(one)})' for family, one in by_family.items())}"
+        f"{dataset} {', '.join(f'{family} {signed(fmean(one))} ({len(one)})' for family, one in by_family.items())}"
         for dataset, by_family in sorted(groups.items())
     )
-
-
-def _signed(value: float, places: int) -> str:
-    return f"{value:+.{places}f}".replace("-", "−")
 
 
 def _rank_correlation(points: Points) -> str:
@@ -242,7 +239,7 @@ def _rank_correlation(points: Points) -> str:
         value = correlation(_ranks([x for _, x in points]), _ranks([gain.points for gain, _ in points]))
     except StatisticsError:  # the same gain everywhere
         return "-"
-    return _signed(value, 2)
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def _ranks(values: Sequence[float]) -> list[float]:

@@ -22,7 +22,7 @@ from glotprompt.report.significance import (
     same_items,
 )
 from glotprompt.report.table_files import Table, TableCell, word_cell
-from glotprompt.report.tables import DASH
+from glotprompt.report.tables import DASH, signed
 
 
 @dataclass(frozen=True)
@@ -259,12 +259,6 @@ def _difference(
 def _difference_cell(difference: Difference | None) -> TableCell:
     if difference is None:
         return TableCell(DASH)
-    mean, low, high = (_signed(value) for value in (difference.mean, difference.low, difference.high))
+    mean, low, high = (signed(value) for value in (difference.mean, difference.low, difference.high))
     text = f"{mean} [{low}, {high}]"
     return TableCell(text, difference.is_clear, difference.mean, low=difference.low, high=difference.high)
-
-
-def _signed(value: float) -> str:
-    """A number with its sign: +1.2, −1.2, but 0.0."""
-    text = f"{value:+.1f}"
-    return "0.0" if float(text) == 0 else text.replace("-", "−")

@@ -88,6 +88,12 @@ def number(value: Any, digits: int = 1, unit: str = "") -> str:
     return DASH if value is None else f"{value:,.{digits}f}{unit}"
 
 
+def signed(value: float) -> str:
+    """A number with its sign: +1.2, −1.2, but 0.0."""
+    text = f"{value:+.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", "−")
+
+
 def percent(fraction: Any) -> str:
     """A fraction of 1 in per cent; "< 1 %" for a positive one that would round to nothing."""
     value = finite(fraction)
