@@ -74,6 +74,7 @@ def test_mistakes_in_what_is_named_are_said_before_torch_is_imported(files: Path
         "adapt --target nya.txt --language nya --output x --init-prompt none.st=0.5",
         "adapt --target nya.txt --language nya --output ./nya.txt",
         f"tune {named} lug --json train.tsv",
+        f"compare {named} lug --target-labels ./train.tsv",
     ]
     done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, cwd=files, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -85,7 +86,8 @@ def test_mistakes_in_what_is_named_are_said_before_torch_is_imported(files: Path
          "Did you mean 'test.tsv'?", "Did you mean 'test.tsv'?", "none.st does not exist; expected a classifier saved",
          "none.st does not exist; expected a language prompt or a language module saved",
          "none.st does not exist; expected a language prompt saved",
-         "--output nya.txt is what --target reads; give another name", "--json train.tsv is what --train reads"),
+         "--output nya.txt is what --target reads; give another name", "--json train.tsv is what --train reads",
+         "--target-labels train.tsv is what --train reads, too; give examples in the target language"),
         strict=True,
     ):  # fmt: skip
         assert part in line

@@ -46,6 +46,7 @@ def check(params: Params) -> None:
         for file in _files(params, name):
             check_exists(Path(without_weight(file)), expected)
     _check_written(params)
+    _check_labelled_once(params)
     if params.get("task") is None:
         return
     task, how = Task.load(params["task"]), replace(how_to_read(params), report=lambda line: None)
@@ -67,6 +68,17 @@ def _check_written(params: Params) -> None:
             if not is_its_own and any(file.exists() and file.samefile(path) for file in files):
                 option, other = (f"--{one.replace('_', '-')}" for one in (written, name))
                 raise ConfigError(f"{option} {path} is what {other} reads; give another name")
+
+
+def _check_labelled_once(params: Params) -> None:
+    """Refuse a file as labels of the source language and of the target."""
+    train = [Path(file) for file in _files(params, "train") if Path(file).exists()]
+    for file in map(Path, _files(params, "target_labels")):
+        if file.exists() and any(file.samefile(other) for other in train):
+            raise ConfigError(
+                f"--target-labels {file} is what --train reads, too; give examples in the target language, or leave"
+                " --target-labels out"
+            )
 
 
 def _files(params: Params, name: str) -> list[str]:
