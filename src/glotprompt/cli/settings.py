@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from glotprompt.cli.declare import Params
@@ -45,13 +45,17 @@ def settings(config: type[_Config], options: Params, model: str, method: str) ->
     runtime = RuntimeConfig(**{key: value for key, value in chosen.items() if key in running})
     changed = {key: value for key, value in chosen.items() if key not in running}
     made = config(**{**start, **changed})
-    _refuse_idle(chosen, made, options)
-    _tell(1 if config is AdaptConfig else 2, name, {**start, **changed})
+    idle = _idle(made, options)
+    for field in chosen:
+        if field in idle:
+            raise ConfigError(f"{field} has no effect here: {idle[field]}; leave it out")
+    shown = {field: value for field, value in {**start, **changed}.items() if field not in idle}
+    _tell(1 if config is AdaptConfig else 2, name, shown)
     return made, runtime
 
 
-def _refuse_idle(chosen: Collection[str], config: AdaptConfig | TuneConfig, options: Params) -> None:
-    """Refuse a setting that was asked for and changes nothing; one of a preset may."""
+def _idle(config: AdaptConfig | TuneConfig, options: Params) -> dict[str, str]:
+    """The settings that change nothing, and why. To ask for one is an error; a preset may have it."""
     if isinstance(config, AdaptConfig):
         implied = {"initialise": "prompt"} if options.get("init_prompt") else {}
         implied |= {"objective": "alignment"} if options.get("parallel") and not options.get("target") else {}
@@ -62,9 +66,7 @@ def _refuse_idle(chosen: Collection[str], config: AdaptConfig | TuneConfig, opti
         if METHODS[str(config.method)].reads_characters:
             idle |= {"dev_share": f"{config.method} is judged by cross-validation"}
         idle |= {} if options.get("target_labels") else {"target_weight": "there are no --target-labels"}
-    for name in chosen:
-        if name in idle:
-            raise ConfigError(f"{name} has no effect here: {idle[name]}; leave it out")
+    return idle
 
 
 def _tell(stage: int, name: str, departures: Mapping[str, Any]) -> None:
